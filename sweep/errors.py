@@ -97,6 +97,12 @@ class StatisticsError(SweepError, ValueError):
     """A requested statistic does not exist for these data; the message has the reason."""
 
 
+def unreported(metric: str, known: Sequence[str]) -> StatisticsError:
+    """Return the error for a metric that no run reports."""
+    hint = f"name a reported metric: {listed(known, 20)}" if known else "log or return a metric in the training code"
+    return StatisticsError(f"no run reports {metric!r}", hint=hint)
+
+
 def listed(items: Sequence[str], most: int = 5) -> str:
     """Return "a, b, c and 4 more"."""
     head = ", ".join(items[:most])

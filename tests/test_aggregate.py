@@ -177,7 +177,7 @@ def test_metrics_that_would_share_a_column_are_refused(tmp_path):
 
 def test_an_unknown_metric_names_the_known(tmp_path):
     table = frames.frame(sweep_of(tmp_path / "d", accuracies({0: 0.5})))
-    with pytest.raises(StatisticsError, match="no run reports 'acc'\n  reported: test/accuracy"):
+    with pytest.raises(StatisticsError, match="no run reports 'acc'\n  name a reported metric: test/accuracy"):
         frames.summary(table, ["acc"])
 
 

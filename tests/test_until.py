@@ -260,12 +260,12 @@ def plan_of(*cells, tasks=("",)):
 @pytest.mark.parametrize(
     ("rule", "most", "plan", "message"),
     [
-        ("test/accuracy ± 0.01", 8, plan_of(*CELLS), "this rule first looks at 5 seeds and adds 4 more"),
-        ("test/accuracy: A > B", 5, plan_of(*CELLS), "this rule first looks at 6 seeds"),
-        ("test/accuracy: lr-0.1 > lr-0.3", 20, plan_of(*CELLS), "'lr-0.3' is no variant"),
+        ("test/accuracy ± 0.01", 8, plan_of(*CELLS), "the rule first looks at 5 seeds and adds 4 more"),
+        ("test/accuracy: A > B", 5, plan_of(*CELLS), "the rule first looks at 6 seeds"),
+        ("test/accuracy: lr-0.1 > lr-0.3", 20, plan_of(*CELLS), "'lr-0.3' is not a variant"),
         ("test/accuracy: 0.1 > lr=0.1", 20, plan_of(*CELLS), "are the same variant"),
         ("test/accuracy: A > B", 20, plan_of(*CELLS, tasks=("t", "u")), "for one task only"),
-        ("test/accuracy: A > C", 20, plan_of(*CELLS), "'C' is no variant"),
+        ("test/accuracy: A > C", 20, plan_of(*CELLS), "'C' is not a variant"),
     ],
 )
 def test_a_rule_that_cannot_be_followed_is_refused(rule, most, plan, message):

@@ -56,8 +56,8 @@ def rule_of(plan: Plan) -> Rule | None:
     least, extra = (FIRST_LOOK, EXTRA) if isinstance(asked, stats.UntilWidth) else (first_order(), 0)
     if most < least + extra:
         raise ConfigError(
-            f"max_seeds is {most}: this rule first looks at {least} seeds" + f" and adds {extra} more" * (extra > 0),
-            where="max_seeds", hint=f"at least {least + extra}",
+            f"max_seeds is {most}, but the rule first looks at {least} seeds" + f" and adds {extra} more" * (extra > 0),
+            where="max_seeds", hint=f"set it to at least {least + extra}",
         )  # fmt: skip
     if isinstance(asked, stats.UntilWidth):
         return Rule(config.until, asked, most)
@@ -79,8 +79,8 @@ def _variant(name: str, cells: Sequence[Mapping[str, Any]], grid: Iterable[str])
     if len(found) == 1:
         return found[0]
     known = ", ".join(one.label or folder or "(one only)" for folder, one in variants.items())
-    what = "names several variants" if found else "is no variant"
-    raise ConfigError(f"{name!r} {what}", where="until", hint=f"the variants are {known}")
+    what = "names several variants" if found else "is not a variant"
+    raise ConfigError(f"{name!r} {what}", where="until", hint=f"name one of the variants: {known}")
 
 
 def _names(folder: str, one: Variant, grid: Iterable[str]) -> set[str]:

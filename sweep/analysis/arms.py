@@ -106,7 +106,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     resolved = [path.resolve() for path in paths]
     if len(set(resolved)) < len(resolved):
         twice = next(path for path in resolved if resolved.count(path) > 1)
-        raise StatisticsError(f"{str(twice)!r} is named twice", hint="a configuration is not compared with itself")
+        raise StatisticsError(f"{str(twice)!r} is named twice", hint="name each configuration once")
     short = [path.name for path in resolved]
     return short if len(set(short)) == len(short) else [str(path) for path in paths]
 
@@ -154,7 +154,7 @@ def _fresh(store: Store) -> set[int]:
     later = [entry for entry in store.manifest.log if entry.results_existed and entry.added]
     if not later:
         raise StatisticsError(
-            "no seeds were added after results existed: there are no fresh ones", where=str(store.path),
+            "there are no fresh seeds: none were added after results existed", where=str(store.path),
             hint="leave --fresh out",
         )  # fmt: skip
     return set(later[-1].added)
@@ -199,7 +199,7 @@ def folds_of(a: Arm, b: Arm) -> int:
     if a.folds != b.folds or (a.folds and a.about["data"] != b.about["data"]):
         counts = [f"{arm.directory} has {plural(arm.folds, 'fold') if arm.folds else 'no folds'}" for arm in (a, b)]
         raise StatisticsError(
-            f"{' and '.join(counts)}{', of other data' if a.folds == b.folds else ''}: they were tested on other parts",
+            f"{' and '.join(counts)}{', of other data' if a.folds == b.folds else ''}: they have different test sets",
             hint="cross-validate both with the same number of folds on the same data",
         )
     return a.folds
@@ -216,7 +216,7 @@ def ratio_of(arms: Sequence[Arm], asked: str = "") -> float | None:
         raise StatisticsError(
             f"every seed has its own split of the same data, and {asked} is not valid without the sizes of its parts",
             where=next(arm.directory for arm in split if arm.ratio is None),
-            hint="the records lack examples: {train: N, test: N}; compare without it, or train on one fixed split",
+            hint="compare without it, train on one fixed split, or record examples: {train: N, test: N}",
         )
     return max(known, default=None)
 
@@ -233,7 +233,7 @@ def declared(stores: Sequence[Store]) -> dict[str, Any]:
         for name, goal in (store.manifest.config.get("goals") or {}).items():
             if found.setdefault(name, goal) != goal:
                 raise StatisticsError(
-                    f"one directory wants {name!r} large, another small", where=str(store.path),
-                    hint="goals: of the configs must agree",
+                    f"{name!r} should be large in one directory and small in another", where=str(store.path),
+                    hint="set the same goals in both configs",
                 )  # fmt: skip
     return found

@@ -16,7 +16,7 @@ from sweep.analysis.findings import identical
 from sweep.analysis.frames import primary_metric
 from sweep.analysis.gate import checks, require_direction
 from sweep.analysis.remarks import Remark
-from sweep.errors import ConfigError, StatisticsError, listed
+from sweep.errors import ConfigError, StatisticsError, listed, unreported
 from sweep.number import number
 from sweep.stats import bonferroni_level, holm, parse_gate
 from sweep.stats.sample import unit
@@ -53,7 +53,7 @@ def compare(
     Raises ConfigError for unknown names, StatisticsError if nothing can be compared.
     """
     if not stores:
-        raise StatisticsError("nothing to compare", hint="name two directories, or one that has variants")
+        raise StatisticsError("there is nothing to compare", hint="name two directories, or one that has variants")
     arms = arms_of(stores, group_by=group_by, fresh=fresh)
     gates = [parse_gate(text) for text in require]
     base = _named(arms, baseline) if baseline is not None else None
@@ -72,15 +72,15 @@ def compare(
     primary = metric or (gates[0].metric if gates else None) or _primary(stores, known, goal_of)
     for name in (primary, *(gate.metric for gate in gates)):
         if name not in known and any(arm.count("ok") for arm in arms):
-            raise ConfigError(f"no run reports {name!r}", where="metric", hint=f"reported: {listed(known, 20)}")
+            raise ConfigError.of([unreported(name, known)], where="metric")
     for name in dict.fromkeys((primary, *(gate.metric for gate in gates))):
         _comparable([arm for found in by_task.values() for arm in found], name)
     pairs = (pair for found in by_task.values() for pair in _pairs(found, base))
     wanted = [(a, b, paired and pairable(a, b)) for a, b in itertools.islice(pairs, pairs_of.MOST + 1)]
     if len(wanted) > pairs_of.MOST:
         raise StatisticsError(
-            f"{len(arms):,} configurations are more than {pairs_of.MOST:,} pairs",
-            hint="compare each with one of them, --baseline NAME, or group the grid with --group-by",
+            f"{len(arms):,} configurations give more than {pairs_of.MOST:,} pairs",
+            hint="compare each with one of them (--baseline NAME), or group the grid with --group-by",
         )
     rng = np.random.default_rng(seed)
     each = bonferroni_level(level, max(1, len(wanted)))
@@ -120,7 +120,7 @@ def _comparable(arms: Sequence[Arm], metric: str) -> None:
             seed = max(found, key=lambda seed: abs(found[seed]))
             of = f" of {shown(arm.name)}" if arm.name else ""
             raise StatisticsError(
-                f"{metric}{of} is {number(found[seed])} at seed {seed}: its variance is no number that a float holds",
+                f"{metric}{of} is {number(found[seed])} at seed {seed}: its variance does not fit a float",
                 hint="compare another metric with --metric, or log its logarithm",
             )
 
@@ -152,8 +152,8 @@ def _named(arms: Sequence[Arm], name: str) -> str:
     close = next(filter(None, ([n for n in names if way(n)] for way in ways)), [])
     if len(close) == 1:
         return close[0]
-    what = "names several configurations" if close else "is no configuration here"
-    raise ConfigError(f"{name!r} {what}", where="--baseline", hint=f"there are: {listed(names, 20)}")
+    what = "names several configurations" if close else "is not a configuration here"
+    raise ConfigError(f"{name!r} {what}", where="--baseline", hint=f"name one of: {listed(names, 20)}")
 
 
 def _pairs(arms: Sequence[Arm], base: str | None) -> Iterator[tuple[Arm, Arm]]:

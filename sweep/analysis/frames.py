@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from sweep import goals
-from sweep.errors import StatisticsError
+from sweep.errors import StatisticsError, unreported
 from sweep.stats import Method, per_seed, summarise
 from sweep.variants import labels_of
 
@@ -139,10 +139,7 @@ def summary(
     names = list(metrics) if metrics is not None else metric_names(table)
     unknown = [name for name in names if name not in table.columns]
     if unknown:
-        raise StatisticsError(
-            f"no run reports {unknown[0]!r}",
-            hint="reported: " + (", ".join(metric_names(table)) or "nothing"),
-        )
+        raise unreported(unknown[0], metric_names(table))
     rows = summary_rows(table, names, level=level, ratio=ratio, folds=folds)
     return pd.DataFrame(rows, columns=SUMMARY).astype(dict.fromkeys(NUMBERS, np.float64))
 
@@ -377,7 +374,7 @@ def _by_column(metrics: dict[str, Floats]) -> dict[str, Floats]:
         if column in named or (column != metric and column in metrics):
             raise StatisticsError(
                 f"the metrics {metric!r} and {column!r} would share a column",
-                hint=f"rename one of them: {metric!r} is the name of a column of ours",
+                hint=f"rename one of them: {metric!r} is also the name of a column of sweep",
             )
         named[column] = metrics[metric]
     return named

@@ -43,8 +43,8 @@ def require_direction(gates: Sequence[Gate], goal_of: Mapping[str, str]) -> None
                 share = abs(1 - gate.number)
                 turned = f"{gate.metric} {right} base * {number(1 - share if goal == 'max' else 1 + share)}"
             raise ConfigError(
-                f"{gate.metric} is to be {size} (its goal is {goal}), and {str(gate)!r} lets the worse pass",
-                where="--require", hint=f"for example {turned!r}; if the goal is wrong, set it in the config: goals",
+                f"{gate.metric} should be {size} (its goal is {goal}), but {str(gate)!r} lets worse candidates pass",
+                where="--require", hint=f"write for example {turned!r}; if the goal is wrong, set goals in the config",
             )  # fmt: skip
 
 
@@ -56,13 +56,13 @@ def _check(gate: Gate, base: Arm, candidate: Arm, *, paired: bool, max_failures:
     if gate.form == "scale" and lowest < 0:
         sign = "-" if gate.side == ">=" else "+"
         raise StatisticsError(
-            f"{gate.metric} of the base is {number(lowest)}: a share of a negative number bounds the other way",
+            f"{gate.metric} of the base is {number(lowest)}, and a share of a negative number bounds the other way",
             where="--require", hint=f'give the margin as a number: "{gate.metric} {gate.side} base {sign} 0.1"',
         )  # fmt: skip
     held = [candidate] if fixed else [base, candidate]
     if cut := [arm for arm in held if arm.folds]:
         raise StatisticsError(
-            "a gate compares seeds, and these runs are cross-validated", where=cut[0].directory,
+            "a gate compares seeds, but these runs are cross-validated", where=cut[0].directory,
             hint="compare without --require, or train without folds",
         )  # fmt: skip
     unfinished = sum(arm.unfinished + arm.missing(gate.metric) for arm in held)

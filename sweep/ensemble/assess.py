@@ -181,7 +181,7 @@ def _same(members: Members, other: Members, name: str) -> None:
     if other.labels != members.labels:
         lacking = sorted(set(members.labels) ^ set(other.labels))
         raise EnsembleError(
-            f"{name} and {members.split} are not of the same members: {', '.join(lacking[:5])} is in one of them only",
+            f"{name} and {members.split} have different members: only one of them has {', '.join(lacking[:5])}",
             hint="choose members that predicted both with --members",
         )
     classes = [one.probs.shape[2] if isinstance(one, Classes) else 0 for one in (members, other)]
@@ -201,7 +201,7 @@ def _of_classes(
             raise EnsembleError(
                 "there is no calibrated prediction: the ensemble gives probability 0 to a target, so its NLL is "
                 "infinite and no temperature was fitted",
-                hint="leave --calibrate out, or let the members predict probabilities that are not 0",
+                hint="leave --calibrate out, or train members that predict no probability of 0",
             )
         pool = calibration.predicted
     chosen = None

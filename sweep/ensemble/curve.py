@@ -60,8 +60,8 @@ def enough(curve: SizeCurve, margin: float) -> int:
     least = 2.0 * float(np.max(curve.noise, initial=0.0))
     if margin < least:
         raise EnsembleError(
-            f"the margin {margin:g} is below what the sampled subsets can tell in {curve.metric}: "
-            f"{least:.2g}, twice their standard error",
+            f"the margin {margin:g} is below what the sampled subsets resolve in {curve.metric} "
+            f"({least:.2g}, twice their standard error)",
             hint=f"give a margin of {least:.1g} or more",
         )
     far = np.flatnonzero(~(np.abs(curve.value - curve.value[-1]) <= margin))

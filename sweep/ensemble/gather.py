@@ -86,7 +86,7 @@ def choose(
             raise EnsembleError(
                 f"no member {unknown[0]!r} is planned here",
                 where=str(store.path),
-                hint=f"there are {', '.join(sorted(labelled, key=natural)[:10])}",
+                hint=f"choose among {', '.join(sorted(labelled, key=natural)[:10])}",
             )
         labelled = {name: labelled[name] for name in wanted}
     labelled = dict(sorted(labelled.items(), key=lambda pair: natural(pair[0])))
@@ -117,7 +117,7 @@ def matched(store: Store, chosen: Chosen, split: str = "test", allow_missing: bo
         raise EnsembleError(
             f"no finished run has predictions for {split!r}",
             where=str(store.path),
-            hint=f"there are {', '.join(known)}: choose with --split"
+            hint=f"choose one with --split: {', '.join(known)}"
             if known
             else "finish the sweep, and call run.save_predictions in your training code",
         )
@@ -183,7 +183,7 @@ def _one(kind: str, asked: str | None, there: Mapping[str, str], store: Store) -
             return close[0]
     what = f"there are {len(there)} {kind}s" if asked is None else f"no {kind} {asked!r} is here"
     raise EnsembleError(
-        f"{what}, and an ensemble is built of one",
+        f"{what}, but an ensemble is built from one",
         where=str(store.path),
         hint=f"choose with --{kind}: {', '.join(repr(name) for name in list(there.values())[:10])}",
     )

@@ -121,7 +121,7 @@ def load(
     if store.manifest.folds:
         raise EnsembleError(
             "each of its models was trained without one fold of the data", where=str(store.path),
-            hint="sweep ensemble scores them; to serve models, train without folds in another directory",
+            hint="score them with sweep ensemble; to serve models, train without folds in another directory",
         )  # fmt: skip
     chosen = having(store, chosen, MODEL, f"saved no {MODEL}")
     runs = chosen.runs
@@ -145,10 +145,10 @@ def load(
     for (label, _), meta, module in zip(runs, metas, modules, strict=True):
         if label in skipped and (others := changed(module, meta)):
             raise EnsembleError(
-                f"{some(others)} of {label} is outside its state dict, and not what it was when the model was saved",
+                f"{some(others)} of {label} is outside its state dict, and has changed since the model was saved",
                 where=str(store.path),
-                hint="let build= give it its value, or pass rows=Rows(ids, inputs) to check predictions instead; in "
-                "training, register_buffer() saves it with the weights",
+                hint="set its value in build=, or pass rows=Rows(ids, inputs) to check predictions instead; in "
+                "training, save it with the weights by register_buffer()",
             )
     unchecked = [f"not checked against their predictions for {split}: {some(skipped)}"] if skipped else []
     for note in unchecked:
@@ -173,7 +173,7 @@ def _about(
         for key in same:
             if meta.get(key) != first.get(key):
                 raise EnsembleError(
-                    f"{label} was trained with another {key} than {chosen.runs[0][0]}",
+                    f"{label} was trained with a different {key} from {chosen.runs[0][0]}",
                     where=str(store.path),
                     hint="serve members that were trained on the same data",
                 )
@@ -251,8 +251,8 @@ def _check(
             wanted, saved = values[index][mine], getattr(one, name)
             if saved is None or saved[its].size != wanted.size:
                 raise IntegrityError(
-                    f"{label} has {name} of another form in its predictions for {split}",
-                    hint="its model and its predictions are not from one run",
+                    f"the model of {label} gives {name} of another shape than its saved predictions for {split}",
+                    hint="use the model and the predictions of one run",
                 )
             expected = np.asarray(saved, dtype=np.float64)[its].reshape(wanted.shape)
             gap = np.abs(wanted - expected)
@@ -262,5 +262,5 @@ def _check(
                 raise IntegrityError(
                     f"{label} does not reproduce its predictions for {split}: its {name} differs by {gap.max():.2g} "
                     f"for the example {worst!r}",
-                    hint="its model, its input normalisation or its data are not those it was scored with",
+                    hint="use the model, the input normalisation and the data with which it was scored",
                 )

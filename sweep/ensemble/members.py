@@ -18,6 +18,7 @@ from sweep.errors import EnsembleError, some
 from sweep.seeds import natural
 from sweep.stats.sample import Floats, Ints
 from sweep.store import Predictions
+from sweep.words import plural
 
 MOST_NAMED = 4  # members of one form that are named, and forms that are listed
 SUM_TOLERANCE = 1e-3  # a float32 softmax over many classes is off by 1e-5, a half-precision one by more
@@ -131,14 +132,14 @@ def ids_of(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], 
             hint="save one id and one target per example",
         )
     if ids.dtype.kind not in "iuUS":
-        raise EnsembleError(f"{label} has ids of dtype {ids.dtype} for {split}", hint="ids are integers or strings")
+        raise EnsembleError(f"{label} has ids of dtype {ids.dtype} for {split}", hint="save integers or strings as ids")
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
     twice = np.flatnonzero(ids[1:] == ids[:-1])
     if twice.size:
         raise EnsembleError(
             f"{label} has the id {_show(ids[twice[0]])} twice in {split} (row {order[twice[0] + 1]})",
-            hint="each example needs an id of its own",
+            hint="give each example its own id",
         )
     return ids, order
 
@@ -146,15 +147,15 @@ def ids_of(label: str, one: Predictions, split: str) -> tuple[npt.NDArray[Any], 
 def _same_ids(label: str, own: npt.NDArray[Any], first_label: str, ids: npt.NDArray[Any], split: str) -> None:
     if (own.dtype.kind in "iu") != (ids.dtype.kind in "iu"):
         raise EnsembleError(
-            f"{label} names the examples of {split} by {own.dtype}, {first_label} by {ids.dtype}",
+            f"{label} identifies the examples of {split} by {own.dtype}, but {first_label} by {ids.dtype}",
             hint="combine members that were given the same data",
         )
     if not np.array_equal(own, ids):
         odd = (("lacks", np.setdiff1d(ids, own)), ("adds", np.setdiff1d(own, ids)))
         said = " and ".join(f"{how} {_show(those[0])} ({those.size} in all)" for how, those in odd if those.size)
         raise EnsembleError(
-            f"{label} has other examples in {split} than {first_label}: it {said}",
-            hint="members of one ensemble predict the same examples; combine members of one sweep",
+            f"{label} and {first_label} have different examples in {split}: {label} {said}",
+            hint="combine members of one sweep, which predict the same examples",
         )
 
 
@@ -162,10 +163,12 @@ def _same_targets(
     label: str, own: npt.NDArray[Any], first: str, targets: npt.NDArray[Any], ids: npt.NDArray[Any], split: str
 ) -> None:
     if own.shape != targets.shape:
-        raise EnsembleError(f"{label} has targets of shape {own.shape} for {split}, {first} of shape {targets.shape}")
+        raise EnsembleError(
+            f"{label} has targets of shape {own.shape} for {split}, but {first} of shape {targets.shape}"
+        )
     same = (own == targets).reshape(len(ids), -1).all(axis=1)
-    hint = "the members saw different labels; train them on the same data"
-    _require(same, ids, split, f"{label} has another target than {first}:", own, hint=hint)
+    hint = "train the members on the same data: they saw different labels"
+    _require(same, ids, split, f"{label} has a different target from {first}:", own, hint=hint)
 
 
 def _values(label: str, one: Predictions, rows: int, split: str) -> Arrays:
@@ -173,7 +176,7 @@ def _values(label: str, one: Predictions, rows: int, split: str) -> Arrays:
     values = {name: np.asarray(array) for name, array in given.items() if array is not None}
     if set(values) not in ({"probs"}, {"mean"}, {"mean", "var"}):
         raise EnsembleError(
-            f"{label} saved {' and '.join(values) or 'neither probabilities nor means'} for {split}",
+            f"{label} saved {' and '.join(values) or 'no probabilities or means'} for {split}",
             hint="pass probs= for classes, or mean= (and var=) for values, to run.save_predictions",
         )
     for name, array in values.items():
@@ -183,9 +186,9 @@ def _values(label: str, one: Predictions, rows: int, split: str) -> Arrays:
         if not fits or len(array) != rows or array.dtype.kind not in "fiu":
             raise EnsembleError(
                 f"{label} has {name} of shape {array.shape} and dtype {array.dtype} for the {rows} examples of {split}",
-                hint="expected floats (examples, classes), one column per class: [1 - p, p] for a binary problem"
+                hint="save floats (examples, classes), one column per class: [1 - p, p] for a binary problem"
                 if name == "probs"
-                else "expected floats (examples,): sweep predict and load_ensemble average several labels or values",
+                else "save floats (examples,); sweep predict and load_ensemble also average several labels or values",
             )
     return values
 
@@ -211,7 +214,7 @@ def _legal(label: str, ids: npt.NDArray[Any], values: Mapping[str, Floats], spli
         hint = "the run diverged or its loss overflowed; leave this member out with --members"
         _require(finite, ids, split, f"{label} has NaN or an infinity in its {name}", hint=hint)
     if "var" in values:
-        hint = "variances are positive; a standard deviation is squared, a log-variance exponentiated"
+        hint = "save positive variances: square a standard deviation, exponentiate a log-variance"
         _require(values["var"] > 0, ids, split, f"{label} has the variance", values["var"], hint=hint)
     if "probs" in values:
         probs, sums = values["probs"], values["probs"].sum(axis=1)
@@ -233,7 +236,7 @@ def _targets(targets: npt.NDArray[Any], ids: npt.NDArray[Any], split: str, *, cl
             f"targets of {split} have shape {targets.shape} and dtype {targets.dtype}",
             hint="save class indices as integers, one per example"
             if classes
-            else "regression takes one number per example; assess one output at a time",
+            else "save one number per example, and assess one output at a time",
         )
     known = (targets >= 0) & (targets < classes) if classes else np.isfinite(targets)
     wanted = f"the classes 0 to {classes - 1}" if classes else "finite numbers"
@@ -250,7 +253,7 @@ def _require(
     rows = np.flatnonzero(np.logical_not(good))
     if rows.size:
         value = "" if values is None else f" {_show(values[rows[0]])}"
-        of = f"the example {_show(ids[rows[0]])} of {split} ({rows.size} such rows)"
+        of = f"the example {_show(ids[rows[0]])} of {split} ({plural(rows.size, 'such row')})"
         raise EnsembleError(f"{what}{value} for {of}", hint=hint)
 
 

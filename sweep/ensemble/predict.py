@@ -103,7 +103,7 @@ def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
     if path.suffix not in (".npz", ".npy"):
         raise EnsembleError(f"{path.name} is not an .npz or .npy file", where=str(path))
     if not path.is_file():  # reading a pipe would wait
-        raise EnsembleError("is not a file of inputs", where=str(path))
+        raise EnsembleError("it is not a file of inputs", where=str(path))
     try:
         plain = path
         if path.suffix == ".npz":
@@ -113,7 +113,7 @@ def _inputs(path: Path, work: Path) -> npt.NDArray[Any]:
                     np.load(archive.extract("ids.npy", work), mmap_mode="r", allow_pickle=False)
         array: npt.NDArray[Any] = np.load(plain, mmap_mode="r", allow_pickle=False)
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
-        raise EnsembleError(f"does not hold a whole array ({error})", where=str(path)) from error
+        raise EnsembleError(f"it does not hold a complete array ({error})", where=str(path)) from error
     if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
         raise EnsembleError(
             f"inputs of shape {array.shape} and dtype {array.dtype} cannot be read row by row",
@@ -130,7 +130,7 @@ def _entry(names: Sequence[str], path: Path) -> str:
     if len(found) != 1:
         held = ", ".join(name.removesuffix(".npy") for name in arrays)
         raise EnsembleError(
-            f"has no array `inputs` or `x` but {held or 'none at all'}", where=str(path),
-            hint="np.savez(file, inputs=...)",
+            f"it has no array `inputs` or `x`; it holds {held or 'nothing'}", where=str(path),
+            hint="write it with np.savez(file, inputs=...)",
         )  # fmt: skip
     return found[0]

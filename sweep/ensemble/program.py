@@ -42,7 +42,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
     inputs = ensemble.tensor(rows)
     if inputs.ndim < 2 or len(inputs) < 2:
         raise EnsembleError(
-            f"rows of shape {tuple(inputs.shape)} cannot check an export", hint="give 2 raw inputs or more"
+            f"rows of shape {tuple(inputs.shape)} cannot check an export", hint="give at least 2 raw inputs"
         )
     with torch.no_grad():
         ensemble(inputs.to(ensemble.head.shift.device))  # finds out in which dtype the members take these inputs
@@ -62,7 +62,7 @@ def export(ensemble: Ensemble, path: str | os.PathLike[str], rows: npt.ArrayLike
                 _compare(run(draft, some), ensemble, some, target.name)
             os.replace(draft, target)
     except OSError as error:
-        raise EnsembleError(f"cannot be written ({error.strerror})", where=str(target)) from error
+        raise EnsembleError(f"it cannot be written ({error.strerror})", where=str(target)) from error
     return target
 
 
@@ -86,8 +86,8 @@ def _traced(ensemble: Ensemble, inputs: Tensor, kind: str) -> torch.export.Expor
     except Exception as error:
         first = str(error).strip().splitlines()[0]
         raise EnsembleError(
-            f"this model cannot become {kind}: {first}",
-            hint="its forward must not depend on values or on the size of the batch",
+            f"this model cannot be exported as {kind}: {first}",
+            hint="write a forward that does not depend on values or on the size of the batch",
         ) from error
 
 
@@ -97,7 +97,7 @@ def _write_onnx(program: torch.export.ExportedProgram, path: Path, ensemble: Ens
     except Exception as error:
         first = str(error).strip().splitlines()[0]
         raise EnsembleError(
-            f"this model has no translation to ONNX: {first}", hint="export it to a .pt2 file instead"
+            f"this model cannot be translated to ONNX: {first}", hint="export it to a .pt2 file instead"
         ) from error
     assert made is not None
     import onnx_ir
@@ -122,7 +122,7 @@ def _run_onnx(path: Path, inputs: Tensor) -> Sequence[npt.NDArray[Any]]:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # its classes are private
         raise EnsembleError(
-            f"onnxruntime does not run this model: {str(error).strip().splitlines()[0]}",
+            f"onnxruntime cannot run this model: {str(error).strip().splitlines()[0]}",
             hint="export it to a .pt2 file instead",
         ) from error
     found: Sequence[npt.NDArray[Any]] = session.run(list(Prediction._fields), {"inputs": inputs.numpy()})

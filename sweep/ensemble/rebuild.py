@@ -74,9 +74,9 @@ def rebuilt(store: Store, label: str, member: Member, meta: Mapping[str, Any], b
         make = partial(_described, store, label, meta, weights)
     else:
         raise EnsembleError(
-            f"the model of {label} is not of a built-in recipe, and no code is taken from a run directory",
+            f"the model of {label} does not come from a built-in recipe, and no code is taken from a run directory",
             where=str(store.path),
-            hint="in Python: sweep.load_ensemble(DIR, build=...), a function of the run's parameters that "
+            hint="in Python, call sweep.load_ensemble(DIR, build=...) with a function of the run's parameters that "
             "returns the module",
         )
     with torch.random.fork_rng(devices=[]):  # a new module draws its weights
@@ -100,7 +100,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OSError) as error:
-        raise IntegrityError(f"not a readable file of weights ({error})", where=str(path)) from error
+        raise IntegrityError(f"it is not a readable file of weights ({error})", where=str(path)) from error
 
 
 def _described(store: Store, label: str, meta: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> nn.Module:

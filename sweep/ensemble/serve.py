@@ -99,8 +99,8 @@ class Head(nn.Module):
             inputs = inputs.unsqueeze(1)  # images as they are stored, without their only channel
         if wanted is not None and tuple(inputs.shape[1:]) != wanted:
             raise EnsembleError(
-                f"inputs of shape {tuple(inputs.shape)}",
-                hint=f"the models take (batch, {', '.join(map(str, wanted))}): reshape the array before it is saved",
+                f"the models take inputs of shape (batch, {', '.join(map(str, wanted))}), not {tuple(inputs.shape)}",
+                hint="reshape the array before you save it",
             )
         if not self.about.mean:
             return inputs
@@ -168,7 +168,8 @@ class Ensemble(nn.Module):
         shapes = [{k: v.shape for k, v in one.state_dict().items()} for one in modules]
         if other := next((i for i, its in enumerate(shapes) if its != shapes[0]), 0):
             raise EnsembleError(
-                f"member {other} has other weights than member 0", hint="serve members of one architecture"
+                f"the weights of member {other} differ in name or shape from those of member 0",
+                hint="serve members of one architecture",
             )
         self.head = Head(about if about is not None else About(labels=tuple(map(str, range(len(modules))))))
         self.count = len(modules)
@@ -333,7 +334,7 @@ def unstackable(modules: Sequence[nn.Module]) -> str:
         for other in rest:
             twin = other.get_submodule(path)
             if type(twin) is not type(module):
-                return f"{path or 'the module'} is another class in another member"
+                return f"{path or 'the module'} has another class in another member"
             theirs = _attributes(twin)
             for name, value in _attributes(module).items():
                 if name not in theirs or not _same(value, theirs[name]):
@@ -369,7 +370,7 @@ def logits(output: Any) -> Tensor:
     except TypeError as error:
         raise EnsembleError(
             f"the forward of a member returns {error}",
-            hint='let build= return a module whose forward returns its logits, or a mapping that holds "logits"',
+            hint='let build= return a module whose forward returns logits, or a mapping with the key "logits"',
         ) from None
 
 

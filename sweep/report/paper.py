@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweep.analysis.model import Row
-from sweep.errors import StatisticsError, listed
+from sweep.errors import StatisticsError, listed, unreported
 from sweep.number import around, number, percent
 from sweep.report import document, sentence
 from sweep.report.counts import counted
@@ -122,10 +122,7 @@ def _metrics(reports: Sequence[Report], asked: Sequence[str] | None) -> list[str
     known = list(dict.fromkeys(name for report in reports for name in report.metrics))
     for name in asked or ():
         if name not in known:
-            raise StatisticsError(
-                f"no run reports {name!r}",
-                hint=f"name a reported metric: {listed(known, 20)}" if known else "log or return a metric first",
-            )
+            raise unreported(name, known)
     if asked:
         return list(asked)
     primary = reports[0].primary

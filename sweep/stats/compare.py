@@ -17,7 +17,18 @@ from scipy import special
 
 from sweep.errors import StatisticsError
 from sweep.stats.interval import Interval, Method, fold_error, resampled, score_limits, t_quantile
-from sweep.stats.sample import Floats, bisected, check_count, check_level, mean, rounding, sample, sd, variance
+from sweep.stats.sample import (
+    Floats,
+    bisected,
+    check_count,
+    check_level,
+    mean,
+    require_pairs,
+    rounding,
+    sample,
+    sd,
+    variance,
+)
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
 SERIES = 100  # the noncentrality up to which scipy's series is fast
@@ -91,11 +102,7 @@ def attainable(n: int, other: int | None = None) -> float:
 def paired_samples(a: npt.ArrayLike, b: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return both arms as samples, position i the same seed. Raise StatisticsError if the lengths differ."""
     first, second = sample(a, name="A"), sample(b, name="B")
-    if first.size != second.size:
-        raise StatisticsError(
-            f"A has {first.size} seeds and B has {second.size}, and pairs need the same seeds",
-            hint="compare them unpaired, or pass the seeds that both have",
-        )
+    require_pairs(first, second)
     return first, second
 
 
@@ -176,7 +183,9 @@ def fold_difference(
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     tables = first.ndim == second.ndim == 2 and first.shape[1] == second.shape[1]
     if not tables or (paired and first.shape != second.shape):
-        raise StatisticsError(f"A has shape {first.shape} and B {second.shape}: (seeds, folds) of the same folds")
+        raise StatisticsError(
+            f"A has shape {first.shape} and B {second.shape}; (seeds, folds) of the same folds are needed"
+        )
     noise = rounding(sample(first.ravel(), name="A"), sample(second.ravel(), name="B"))
     gaps = first.mean(axis=0) - second.mean(axis=0)
     seeds = [(first - second).mean(axis=1)] if paired else [first.mean(axis=1), second.mean(axis=1)]
@@ -341,7 +350,7 @@ def bonferroni_level(level: float, comparisons: int) -> float:
     Raises StatisticsError for fewer than one comparison, and for a level outside (0, 1).
     """
     if comparisons < 1:
-        raise StatisticsError(f"{comparisons} comparisons")
+        raise StatisticsError(f"{comparisons} is not a number of comparisons")
     return 1 - check_level(level) / comparisons
 
 
@@ -355,7 +364,7 @@ def not_separated(
     """
     means = {name: mean(sample(values, name=name)) for name, values in arms.items()}
     if not means:
-        raise StatisticsError("no configurations to compare")
+        raise StatisticsError("there are no configurations to compare")
     best = (max if higher_is_better else min)(means, key=lambda name: means[name])
     if len(arms) == 1:
         return frozenset(arms)

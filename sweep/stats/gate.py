@@ -21,7 +21,7 @@ _GATE = re.compile(
     rf"(?:(?P<base>base)\s*(?:(?P<op>[-+*])\s*(?P<number>{NUMBER}))?|(?P<fixed>[+-]?{NUMBER}))\s*",
     re.ASCII,
 )
-_GATE_HINT = 'for example "test/accuracy >= base - 0.005", "test/nll <= base * 1.02" or "test/accuracy >= 0.9"'
+_GATE_HINT = 'write for example "test/accuracy >= base - 0.005", "test/nll <= base * 1.02" or "test/accuracy >= 0.9"'
 LEAST = 3  # finished seeds that each arm needs
 
 
@@ -47,7 +47,7 @@ def parse_gate(text: str) -> Gate:
     """Read `METRIC >=|<= base ± c | base * c | c` (≥, ≤ too). Raise ConfigError for any other text."""
     found = _GATE.fullmatch(text)
     if found is None:
-        raise ConfigError(f"cannot read the requirement {text!r}", where="--require", hint=_GATE_HINT)
+        raise ConfigError(f"the requirement {text!r} cannot be read", where="--require", hint=_GATE_HINT)
     side: Literal[">=", "<="] = ">=" if found["side"] in (">=", "≥") else "<="
     if found["fixed"]:
         gate = Gate(found["metric"], side, "fixed", float(found["fixed"]))

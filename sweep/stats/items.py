@@ -62,7 +62,7 @@ def by_cluster(values: npt.ArrayLike, clusters: npt.ArrayLike | None) -> Floats:
         return table
     labels = np.asarray(clusters)
     if labels.shape != table.shape[1:]:
-        raise StatisticsError(f"{labels.size} cluster labels for {table.shape[1]} items")
+        raise StatisticsError(f"there are {labels.size} cluster labels for {table.shape[1]} items")
     _, place = np.unique(labels, return_inverse=True)
     count = int(place.max()) + 1
     centre = float(table.mean())
@@ -110,9 +110,9 @@ def pass_all(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> Floats:
 def _counts(right: npt.ArrayLike, tries: npt.ArrayLike, k: int) -> tuple[Floats, Floats]:
     c, n = sample(right, name="right"), sample(tries, name="tries")
     if k < 1 or k > n.min():
-        raise StatisticsError(f"k = {k}, and the item with the fewest tries has {n.min():g}")
+        raise StatisticsError(f"k is {k}, but the item with the fewest tries has {n.min():g}")
     if c.shape != n.shape or (c < 0).any() or (c > n).any():
-        raise StatisticsError("each item needs between 0 and all of its tries right")
+        raise StatisticsError("an item must have between 0 and all of its tries right")
     return c, n
 
 
@@ -192,7 +192,7 @@ def averaged(
         if distinct.shape != first.shape or (distinct != first).any():
             odd = np.setxor1d(distinct.astype(str), first.astype(str))
             what = repr(str(odd[0])) if odd.size else f"ids of the kind {distinct.dtype}, not {first.dtype}"
-            raise StatisticsError(f"run {number + 1} of {len(ids)} has other items than the first: {what}")
+            raise StatisticsError(f"run {number + 1} of {len(ids)} has different items from the first: {what}")
         tries = np.bincount(place)
         rows.append(np.bincount(place, weights=sample(score)) / tries)
         counts.append(tries)
@@ -294,7 +294,7 @@ def churn(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95, *, same: Sequ
     alike = (one * two).sum(axis=1) - sum((first[i] == second[j]).astype(np.float64) for i, j in same)
     pairs = len(first) * len(second) - len(same)
     if not pairs:
-        raise StatisticsError("no two members with different seeds")
+        raise StatisticsError("there are no two members with different seeds")
     between = 1 - alike / pairs
     within = _unequal(one), _unequal(two)
     excess = between - (within[0] + within[1]) / 2

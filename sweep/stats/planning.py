@@ -48,7 +48,7 @@ def seeds_for_difference(
     """
     alpha = check_level(level)
     if not 0 < power < 1:
-        raise StatisticsError(f"power {power!r} is not between 0 and 1", hint="80 % is power=0.8")
+        raise StatisticsError(f"power {power!r} is not between 0 and 1", hint="write 80 % as power=0.8")
     effect = _ratio(difference, spread, "difference")
 
     def enough(n: int) -> bool:
@@ -82,7 +82,7 @@ def _ratio(wanted: float, spread: float, name: str) -> float:
     if not (math.isfinite(wanted) and wanted > 0):
         raise StatisticsError(f"{name} {wanted!r} is not a positive number")
     if not (math.isfinite(spread) and spread > 0):
-        raise StatisticsError(f"sd {spread!r}: without spread between seeds there is nothing to plan from")
+        raise StatisticsError(f"the sd is {spread!r}: without spread between seeds there is nothing to plan from")
     return wanted / spread
 
 

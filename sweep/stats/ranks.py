@@ -17,7 +17,7 @@ from scipy import special
 from sweep.errors import StatisticsError
 from sweep.stats.compare import attainable, differences
 from sweep.stats.interval import Interval, Method, OrderInterval, clopper_pearson, median_interval
-from sweep.stats.sample import Floats, bisected, check_level, sample
+from sweep.stats.sample import Floats, bisected, check_level, require_pairs, sample
 
 EXACT_ARRANGEMENTS = 2**20  # arrangements that are all counted: 20 pairs, or 11 against 11 seeds
 DRAWS = 99_999
@@ -228,8 +228,7 @@ def win_rate(a: npt.ArrayLike, b: npt.ArrayLike, *, higher_is_better: bool, leve
     lengths or another shape, and for a level outside (0, 1).
     """
     first, second = (ranked(arm, higher_is_better=higher_is_better) for arm in (a, b))
-    if first.size != second.size:
-        raise StatisticsError(f"A has {first.size} seeds and B has {second.size}, and pairs need the same seeds")
+    require_pairs(first, second)
     above, below = int(np.count_nonzero(first > second)), int(np.count_nonzero(first < second))
     wins, losses = (above, below) if higher_is_better else (below, above)
     decided = wins + losses

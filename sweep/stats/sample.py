@@ -61,9 +61,20 @@ def per_seed(values: npt.ArrayLike, seeds: npt.ArrayLike) -> tuple[Ints, Floats]
     numbers = sample(values)
     labels = np.asarray(seeds, dtype=np.int64)
     if labels.shape != numbers.shape:
-        raise StatisticsError(f"{numbers.size} values but seeds of shape {labels.shape}: one seed per value")
+        raise StatisticsError(
+            f"there are {numbers.size} values but seeds of shape {labels.shape}; one seed per value is needed"
+        )
     distinct = np.unique(labels)
     return distinct, np.array([mean(numbers[labels == seed]) for seed in distinct], dtype=np.float64)
+
+
+def require_pairs(first: Floats, second: Floats) -> None:
+    """Raise StatisticsError unless both arms have the same number of seeds."""
+    if first.size != second.size:
+        raise StatisticsError(
+            f"A has {first.size} seeds and B has {second.size}, but pairs need the same seeds",
+            hint="compare them unpaired, or pass the seeds that both have",
+        )
 
 
 def mean(values: Floats) -> float:
@@ -94,7 +105,7 @@ def rounding(*arms: Floats) -> float:
 def check_level(level: float) -> float:
     """Return the two-sided error 1 - level. Raise StatisticsError unless 0 < level < 1."""
     if not 0 < level < 1:
-        raise StatisticsError(f"level {level!r} is not between 0 and 1", hint="95 % is level=0.95")
+        raise StatisticsError(f"level {level!r} is not between 0 and 1", hint="write 95 % as level=0.95")
     return 1 - level
 
 

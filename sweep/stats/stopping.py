@@ -23,7 +23,7 @@ from sweep.stats.sample import NUMBER, Floats, check_level, mean, rounding, samp
 
 _WIDTH = re.compile(rf"\s*(?P<metric>\S+?)\s*(?:±|\+-|\+/-)\s*(?P<width>{NUMBER})\s*", re.ASCII)
 _ORDER = re.compile(r"\s*(?P<metric>[^\s:]+)\s*:\s*(?P<first>[^>]+?)\s*>\s*(?P<second>[^>]+?)\s*")
-_UNTIL_HINT = 'for example "test/accuracy ± 0.005" (or +-) or "test/accuracy: A > B"'
+_UNTIL_HINT = 'write for example "test/accuracy ± 0.005" (or +-) or "test/accuracy: A > B"'
 FIRST_LOOK = 5
 EXTRA = 4  # Simons 1968: more seeds after the width is met, to restore the coverage that the looks cost
 PRIOR = 0.715  # r: the prior variance of the mean difference is σ²/r
@@ -55,7 +55,7 @@ def parse_until(text: str) -> UntilWidth | UntilOrder:
         raise ConfigError(f"the width in {text!r} is not a positive number", where="--until", hint=_UNTIL_HINT)
     found = _ORDER.fullmatch(text)
     if found is None:
-        raise ConfigError(f"cannot read {text!r}", where="--until", hint=_UNTIL_HINT)
+        raise ConfigError(f"the rule {text!r} cannot be read", where="--until", hint=_UNTIL_HINT)
     if found["first"] == found["second"]:
         raise ConfigError(f"{text!r} compares {found['first']} with itself", where="--until", hint=_UNTIL_HINT)
     return UntilOrder(found["metric"], found["first"], found["second"])
@@ -119,7 +119,7 @@ def width_rule(
     have to stay met, it would be .95, .91, .88 and .79, because a lucky run of similar seeds could end the rule.
     """
     if max_seeds < FIRST_LOOK + EXTRA:
-        raise StatisticsError(f"max_seeds {max_seeds}: the rule needs {FIRST_LOOK} and {EXTRA} more")
+        raise StatisticsError(f"max_seeds is {max_seeds}, but the rule needs at least {FIRST_LOOK + EXTRA}")
     if not (math.isfinite(half_width) and half_width > 0):
         raise StatisticsError(f"half-width {half_width!r} is not a positive number")
     numbers = np.asarray(values, dtype=np.float64)[:max_seeds]
@@ -235,7 +235,7 @@ def order_rule(
     """
     least = first_order(level)
     if max_seeds < least:
-        raise StatisticsError(f"max_seeds {max_seeds}: the rule first looks at {least}")
+        raise StatisticsError(f"max_seeds is {max_seeds}, but the rule first looks at {least} seeds")
     first, second = (np.asarray(arm, dtype=np.float64)[:max_seeds] for arm in (a, b))
     done = first.size
     both = np.isfinite(first) & np.isfinite(second)

@@ -50,11 +50,11 @@ def table(scores: Sequence[npt.ArrayLike]) -> Floats:
     """
     rows = [sample(task, name=f"task {i}") for i, task in enumerate(scores)]
     if not rows:
-        raise StatisticsError("no tasks: there is nothing to pool")
+        raise StatisticsError("there are no tasks to pool")
     sizes = sorted({row.size for row in rows})
     if len(sizes) > 1:
         raise StatisticsError(
-            f"tasks have between {sizes[0]} and {sizes[-1]} seeds: pooled, the longer would weigh more",
+            f"tasks have between {sizes[0]} and {sizes[-1]} seeds: in a pool, those with more seeds would weigh more",
             hint="run the missing seeds, or pass the seeds that every task has",
         )
     return np.sort(np.stack(rows), axis=1)
@@ -111,7 +111,7 @@ def stratified_interval(
     if not pools(tasks, n):
         raise StatisticsError(
             f"a stratified bootstrap over {tasks} tasks of {n} seeds resamples too few values to be trusted",
-            hint=f"report each task with its t interval; {LEAST_TASKS} tasks of 2 seeds are pooled",
+            hint=f"report each task with its t interval, or pool at least {LEAST_TASKS} tasks of 2 seeds",
         )
     chunk = max(1, 4_000_000 // rows.size)
     counts = [min(chunk, resamples - start) for start in range(0, resamples, chunk)]
@@ -136,7 +136,7 @@ def iqm_band(
     alpha = check_level(level)
     steps, values = sample(at, name="steps"), np.asarray(curves, dtype=np.float64)
     if values.ndim != 3 or len(values) != steps.size or not np.isfinite(values).all():
-        raise StatisticsError(f"curves of shape {values.shape}: finite numbers of (steps, tasks, seeds) are needed")
+        raise StatisticsError(f"the curves have shape {values.shape}; finite numbers (steps, tasks, seeds) are needed")
     count, tasks, n = values.shape
     centre = interquartile_mean(values.reshape(count, -1))
     if not pools(tasks, n):
@@ -189,7 +189,7 @@ def probability_of_improvement(
     alpha = check_level(level)
     first, second = table(a), table(b)
     if len(first) != len(second):
-        raise StatisticsError(f"A has {len(first)} tasks and B {len(second)}: both need the same tasks")
+        raise StatisticsError(f"A has {len(first)} tasks and B has {len(second)}, but both need the same tasks")
     gaps = first[:, :, None] - second[:, None, :]
     wins = (gaps > 0) + 0.5 * (gaps == 0)
     estimate = np.array([wins.mean()])
@@ -220,7 +220,9 @@ def area_under(steps: npt.ArrayLike, values: npt.ArrayLike) -> float:
     """
     x, y = sample(steps, name="steps"), sample(values)
     if x.shape != y.shape or (np.diff(x) <= 0).any():
-        raise StatisticsError(f"{x.size} steps for {y.size} values: one value per step, and steps that increase")
+        raise StatisticsError(
+            f"there are {x.size} steps for {y.size} values; increasing steps with one value each are needed"
+        )
     return float(y[0]) if x.size == 1 else float(((y[1:] + y[:-1]) / 2 * np.diff(x)).sum() / (x[-1] - x[0]))
 
 

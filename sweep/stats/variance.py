@@ -50,7 +50,7 @@ def scores(values: npt.ArrayLike, *, name: str = "scores") -> Floats:
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 2 or min(array.shape) < 2:
-        raise StatisticsError(f"{name} has shape {array.shape}; (runs, examples), two of each, are needed")
+        raise StatisticsError(f"{name} has shape {array.shape}; (runs, examples) with at least two of each are needed")
     if not np.isfinite(array).all():
         raise StatisticsError(f"{name} holds NaN or infinities", hint="leave out failed runs, and report their number")
     if float(np.max(np.abs(array))) > LARGEST:
@@ -100,7 +100,7 @@ def two_way_difference(a: npt.ArrayLike, b: npt.ArrayLike, level: float = 0.95) 
     first, second = scores(a, name="A"), scores(b, name="B")
     n = first.shape[1]
     if second.shape[1] != n:
-        raise StatisticsError(f"A has {n} examples and B {second.shape[1]}: match them by id first")
+        raise StatisticsError(f"A has {n} examples and B has {second.shape[1]}: match them by id first")
     gaps = first.mean(axis=0) - second.mean(axis=0)
     terms = [(variance(arm.mean(axis=1)) / len(arm), len(arm) - 1) for arm in (first, second)]
     terms.append((float(gaps.var(ddof=1)) / n, n - 1))
@@ -131,6 +131,6 @@ def implementation_noise(values: npt.ArrayLike, seeds: npt.ArrayLike, level: flo
     groups = [numbers[labels == seed] for seed in np.unique(labels)]
     df = numbers.size - len(groups)
     if df < 1:
-        raise StatisticsError("no seed was run twice", hint="repeats: 5 runs each seed five times")
+        raise StatisticsError("no seed was run twice", hint="set repeats: 5 to run each seed five times")
     pooled = math.sqrt(math.fsum(variance(group) * (group.size - 1) for group in groups if group.size > 1) / df)
     return pooled, spread_interval(pooled, df, level, Method.REPEATS)

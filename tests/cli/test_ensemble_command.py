@@ -170,10 +170,10 @@ def test_predict_serves_a_file_in_batches(ten, images, tmp_path, capsys, monkeyp
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (spoiled(2, "ids", lambda ids: ids + 1), r"seed2 has other examples in test than seed0: it lacks 0"),
+        (spoiled(2, "ids", lambda ids: ids + 1), r"seed2 and seed0 have different examples in test: seed2 lacks 0"),
         (
             spoiled(2, "targets", lambda t: (t + (np.arange(60) == 7)) % 3),
-            "seed2 has another target .* for the example 7",
+            "seed2 has a different target .* for the example 7",
         ),
         (spoiled(2, "probs", lambda p: p[:, :2] / p[:, :2].sum(1, keepdims=True)), r"seed2: probs \(60, 2\)"),
         (spoiled(2, "probs", lambda p: np.log(p)), "seed2 .*(row|example)"),

@@ -50,4 +50,4 @@ def test_latex_can_show_the_sd(two, capsys):
 
 def test_a_metric_nobody_reports_is_refused(two, capsys):
     assert main(["report", *two, "--format", "md", "--metric", "x"]) == 2
-    assert "no run reports 'x'\n  reported: test/accuracy, test/nll" in capsys.readouterr().err
+    assert "no run reports 'x'\n  name a reported metric: test/accuracy, test/nll" in capsys.readouterr().err

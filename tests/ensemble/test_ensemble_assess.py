@@ -276,7 +276,7 @@ def test_extra_sets_are_scored_by_the_same_members():
     assert one.name == "shifted"
     assert {row.metric: row.ensemble for row in one.scores}["nll"] == nll_of(blurred.probs.mean(0), targets)
     assert one.total > found.uncertainty.total.mean()
-    with pytest.raises(EnsembleError, match="shifted and test are not of the same members: seed3 is in one"):
+    with pytest.raises(EnsembleError, match="shifted and test have different members: only one of them has seed3"):
         assess(together(probs, targets), extra={"shifted": together(probs[:3], targets)})
     with pytest.raises(EnsembleError, match="val and test do not have the same classes"):
         assess(together(probs, targets), val=together(*classes(4, 60, 5)))

@@ -115,7 +115,7 @@ def test_a_margin_below_the_noise_of_sampled_sizes_is_refused():
     probs, targets = classes(20, 40, 3)
     found = named(curve.class_curves(probs, targets))["nll"]
     assert [k + 1 for k in np.flatnonzero(found.noise)] == list(range(3, 18))
-    with pytest.raises(EnsembleError, match="below what the sampled subsets can tell"):
+    with pytest.raises(EnsembleError, match="below what the sampled subsets resolve"):
         enough(found, 0.5 * found.noise.max())
     assert enough(found, 4 * found.noise.max()) > 1
 

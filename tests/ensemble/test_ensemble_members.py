@@ -57,11 +57,11 @@ def test_regression_columns_lose_a_trailing_axis():
 REFUSED = {
     "other ids": (
         {"ids": np.array([f"e{i}" for i in (*range(7), 9)])},
-        "seed123 has other examples in test than seed7: it lacks 'e7' (1 in all) and adds 'e9' (1 in all)",
+        "seed123 and seed7 have different examples in test: seed123 lacks 'e7' (1 in all) and adds 'e9' (1 in all)",
     ),
     "ids of another kind": (
         {"ids": np.arange(8)},
-        "seed123 names the examples of test by int64, seed7 by <U2",
+        "seed123 identifies the examples of test by int64, but seed7 by <U2",
     ),
     "an id twice": (
         {"ids": np.array(["e0", "e1", "e2", "e3", "e4", "e5", "e6", "e0"])},
@@ -69,7 +69,7 @@ REFUSED = {
     ),
     "other targets": (
         {"targets": np.array([9, *pairs()[2][1].targets[1:]])},
-        "seed123 has another target than seed7: 9 for the example 'e0' of test (1 such rows)",
+        "seed123 has a different target from seed7: 9 for the example 'e0' of test (1 such row)",
     ),
     "float ids": ({"ids": np.linspace(0, 1, 8)}, "seed123 has ids of dtype float64 for test"),
     "fewer classes": (
@@ -92,7 +92,7 @@ REFUSED = {
         {"probs": np.full((7, 4), 0.25)},
         "seed123 has probs of shape (7, 4) and dtype float64 for the 8 examples of test",
     ),
-    "no predictions": ({"probs": None}, "seed123 saved neither probabilities nor means for test"),
+    "no predictions": ({"probs": None}, "seed123 saved no probabilities or means for test"),
     "another kind": (
         {"probs": None, "mean": np.zeros(8)},
         "the members saved 2 forms of predictions for test\n"
@@ -132,7 +132,7 @@ def test_a_row_that_is_no_distribution_is_refused(name):
     probs[3] = row
     with pytest.raises(EnsembleError) as refused:
         stack(changed("seed42", probs=probs))
-    assert refused.value.what == f"seed42 has {message} (1 such rows)"
+    assert refused.value.what == f"seed42 has {message} (1 such row)"
 
 
 def test_float32_and_half_precision_softmaxes_pass():

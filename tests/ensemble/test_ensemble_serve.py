@@ -225,14 +225,14 @@ def test_the_members_come_back_as_they_were():
 
 
 def test_other_architectures_and_other_inputs_are_refused():
-    with pytest.raises(EnsembleError, match="member 1 has other weights than member 0"):
+    with pytest.raises(EnsembleError, match="the weights of member 1 differ in name or shape"):
         Ensemble([nn.Linear(2, 3), nn.Linear(2, 4)])
     with pytest.raises(EnsembleError, match="there is no member to serve"):
         Ensemble([])
     ensemble = Ensemble(networks(), About(input_shape=(1, 4, 4)))
-    with pytest.raises(EnsembleError, match=r"inputs of shape \(2, 5, 5\)") as refused:
+    with pytest.raises(EnsembleError, match=r"inputs of shape \(batch, 1, 4, 4\), not \(2, 5, 5\)") as refused:
         ensemble(torch.zeros(2, 5, 5))
-    assert refused.value.hint == "the models take (batch, 1, 4, 4): reshape the array before it is saved"
+    assert refused.value.hint == "reshape the array before you save it"
     assert ensemble(torch.zeros(2, 4, 4)).mean.shape == (2, 3)  # images stored without their only channel
 
 
@@ -256,7 +256,7 @@ def test_members_can_be_chosen_and_the_order_does_not_matter(directory):
     assert load_ensemble(directory, members=[3, 1]).about.labels == ("seed1", "seed3")
     with pytest.raises(EnsembleError, match="no member 'seed9' is planned here") as refused:
         gather(Store.open(directory), members=[9])
-    assert refused.value.hint == "there are seed1, seed2, seed3"
+    assert refused.value.hint == "choose among seed1, seed2, seed3"
 
 
 def test_members_that_do_not_repeat_their_predictions_are_refused(directory):
@@ -301,7 +301,7 @@ def test_a_missing_member_needs_the_flag_and_is_said(directory, tmp_path):
 def test_splits_and_variants_that_are_not_there(directory):
     with pytest.raises(EnsembleError, match="no finished run has predictions for 'shifted'") as refused:
         gather(Store.open(directory), "shifted")
-    assert refused.value.hint == "there are test, val: choose with --split"
+    assert refused.value.hint == "choose one with --split: test, val"
     with pytest.raises(EnsembleError, match="no variant 'wide' is here"):
         choose(Store.open(directory), variant="wide")
 
@@ -362,12 +362,12 @@ def test_files_that_are_no_inputs_are_refused_and_leave_nothing(directory, tmp_p
     np.save(whole, np.zeros((9, 1, 8, 8)))
     (tmp_path / "torn.npy").write_bytes(whole.read_bytes()[:-100])
     for name, message in {
-        "two.npz": "has no array `inputs` or `x` but a, b",
+        "two.npz": "has no array `inputs` or `x`; it holds a, b",
         "flat.npy": r"inputs of shape \(64,\)",
-        "shape.npy": r"inputs of shape \(3, 63\)",
-        "objects.npy": "does not hold a whole array",
-        "text.npy": "does not hold a whole array",
-        "torn.npy": "does not hold a whole array",
+        "shape.npy": r"not \(3, 63\)",
+        "objects.npy": "does not hold a complete array",
+        "text.npy": "does not hold a complete array",
+        "torn.npy": "does not hold a complete array",
         "gone.npy": "is not a file of inputs",
         "in.csv": r"in.csv is not an \.npz or \.npy file",
     }.items():
@@ -424,7 +424,7 @@ def test_an_export_that_differs_is_not_kept(tmp_path, monkeypatch):
 
 def test_a_model_that_cannot_be_exported_says_so(tmp_path):
     ensemble = Ensemble([Stubborn(4, 3) for _ in range(2)])
-    with pytest.raises(EnsembleError, match=r"this model cannot become a torch\.export program"):
+    with pytest.raises(EnsembleError, match=r"this model cannot be exported as a torch\.export program"):
         export(ensemble, tmp_path / "e.pt2", torch.randn(3, 4))
     with pytest.raises(EnsembleError, match=r"e\.bin is not in a format that can be written") as refused:
         export(ensemble, tmp_path / "e.bin", torch.randn(3, 4))

@@ -182,7 +182,7 @@ def test_weights_in_16_bits_are_exported_or_refused_by_name(runs: Path, tmp_path
     served, inputs, ids, stored = of(runs, "weights in 16 bits")
     assert predict(served, inputs)["mean"][ids] == pytest.approx(stored, abs=1e-3)
     assert export(served, tmp_path / "one.pt2", inputs[:9]).exists()
-    with pytest.raises(EnsembleError, match="onnxruntime does not run this model") as refused:
+    with pytest.raises(EnsembleError, match="onnxruntime cannot run this model") as refused:
         export(served, tmp_path / "one.onnx", inputs[:9])
     assert "pt2" in str(refused.value.hint)
     assert not (tmp_path / "one.onnx").exists()

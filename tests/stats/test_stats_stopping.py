@@ -186,7 +186,7 @@ def test_the_rule_and_the_printed_sequence_agree_look_by_look() -> None:
 
 
 def test_caps_too_small_for_a_look_are_refused() -> None:
-    with pytest.raises(StatisticsError, match="5 and 4 more"):
+    with pytest.raises(StatisticsError, match="at least 9"):
         stats.width_rule([], 0.1, max_seeds=8)
     with pytest.raises(StatisticsError, match="first looks at 6"):
         stats.order_rule([], [], max_seeds=5)

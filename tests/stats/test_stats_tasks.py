@@ -150,7 +150,7 @@ def test_too_few_tasks_or_seeds_have_values_without_limits() -> None:
         band = stats.iqm_band([1.0], np.array(scores)[None], np.random.default_rng(0))
         assert np.isnan(band.high).all()
         assert math.isnan(stats.steps_to(band, 0.0)[1])
-    with pytest.raises(StatisticsError, match="9 tasks and B 12"):
+    with pytest.raises(StatisticsError, match="9 tasks and B has 12"):
         stats.probability_of_improvement(few, one)
     with pytest.raises(StatisticsError, match="between"):
         stats.performance_profile([[0.1, 0.2], [0.3]], [0.0])
@@ -165,7 +165,7 @@ def test_the_area_under_a_curve_is_its_mean_height() -> None:
     assert stats.area_under(steps, values) == pytest.approx(np.interp(fine, steps, values).mean(), abs=1e-5)
     assert stats.area_under([7], [0.3]) == 0.3
     for wrong in ([1, 1], [2, 1]):
-        with pytest.raises(StatisticsError, match="increase"):
+        with pytest.raises(StatisticsError, match="increasing steps"):
             stats.area_under(wrong, [0, 1])
 
 
