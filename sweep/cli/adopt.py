@@ -40,7 +40,7 @@ def adopt(
     sources: tuple[str, ...], out: Path | None, replace: bool, dry_run: bool, yes: bool, as_json: bool,
     **asked: str | None,
 ) -> int:  # fmt: skip
-    """Import results that were made without sweep, so that report, compare, ensemble and the others can read them.
+    """Import results that were made without sweep, so that report, compare, ensemble and other commands can read them.
 
     \b
       sweep adopt 'old/{lr}/seed{seed}/metrics.csv' --out runs/old
@@ -48,7 +48,7 @@ def adopt(
       sweep adopt mlruns        or mlflow.db, lightning_logs, ray_results, wandb-export.csv
 
     SOURCE is a pattern in quotes whose {parts} name the seed, the task and the variant of each file or folder (csv,
-    json, jsonl, parquet, TensorBoard, or a log of text), a table with one row per run or per run and step, or the
+    json, jsonl, parquet, TensorBoard, or a text log), a table with one row per run or per run and step, or the
     folder of a tracker.
 
     Before anything is written, the command shows what it found, including runs that are missing, duplicated or of

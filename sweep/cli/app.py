@@ -73,7 +73,7 @@ def app() -> None:
       sweep run my.yaml --seeds 0-9       your own config; finished runs are not trained again
       sweep run --seeds 0-9 -- python train.py --seed {seed}    any program that takes a seed
       sweep adopt 'old/{lr}/seed{seed}/metrics.csv'     import existing results, from files or tables
-      ml-train --seed 42                  one model, bit for bit the one that the sweep trains
+      ml-train --seed 42                  one model, with the same bits as in the sweep
     """
 
 

@@ -47,9 +47,9 @@ from sweep.store import Reading
 def compare(directories: tuple[Path, ...], unpaired: bool, group_by: str | None, format_: str, **asked: Any) -> int:
     """Compare directories, or the variants of one, by their primary metric.
 
-    If both sides plan the same seeds, the test is paired by seed; otherwise it is Welch's t test. The exact permutation
-    p value, P(A > B) and Hedges' g stand beside it, with Holm's correction over all pairs. With --require the first
-    directory is the base, and the exit code is 0 (passed), 1 (contradicted) or 4 (undecided).
+    If both sides plan the same seeds, the test is paired by seed; otherwise it is Welch's t test. The report also
+    has the exact permutation p value, P(A > B) and Hedges' g, with Holm's correction over all pairs. With --require
+    the first directory is the base, and the exit code is 0 (passed), 1 (contradicted) or 4 (undecided).
 
     \b
       sweep compare runs/forest

@@ -53,7 +53,7 @@ def ensemble(
 
     The report says what the average gains beyond what averaging guarantees (calibrated against calibrated, paired by
     example), how uncertain each example is and why, how many members are enough, and on which examples they disagree.
-    No model runs, except with --export, which rebuilds them.
+    No model runs, except with --export, which rebuilds the members.
     """
     from sweep.report.ensemble import view, worth
 
@@ -115,9 +115,9 @@ def predict(
 ) -> int:  # fmt: skip
     """Predict new inputs with all members. The inputs are raw, as they were before normalisation.
 
-    INPUT is an .npy file, or an .npz file with an array `inputs` or `x` (and perhaps `ids`, which are kept). An .npz
+    INPUT is an .npy file, or an .npz file with an array `inputs` or `x` (and optionally `ids`, which are kept). An .npz
     FILE gets mean and calibrated predictions and the total, aleatoric and epistemic uncertainty of each example; an
-    .npy FILE gets the calibrated predictions alone. The members are first checked against their stored predictions.
+    .npy FILE gets only the calibrated predictions. The members are first checked against their stored predictions.
     """
     from sweep.ensemble.predict import predict_file
 

@@ -208,7 +208,8 @@ def ml_train(
 ) -> int:
     """Train one model with the same bits as in a sweep, and add it to the same directory.
 
-    `ml-train --seed 42`, `ml-train --seed 123` and so on train a sweep one seed at a time; `sweep report` reports it.
+    `ml-train --seed 42`, `ml-train --seed 123` and so on train a sweep one seed at a time; `sweep report` then reports
+    all of it.
     """
     from sweep.config.explain import SHORT
     from sweep.seeds import parse_seed

@@ -57,8 +57,8 @@ def verify(
     """Train one seed in two new processes and once in this one, and compare every digest.
 
     The answer is `bit-exact: proven`, or the first link of the chain that differs (initial weights, data order, epoch)
-    and the module where the difference began; the exit code is then 3. In fast mode, it reports how much the
-    metrics differ. With a run directory, the recorded digests are compared too, and the report shows the result.
+    and the module where the difference began; the exit code is then 3. In fast mode, it reports how much the metrics
+    differ. With a run directory, the recorded digests are compared too, and the report shows the result.
     """
     if sum((price, look, lanes is not None)) > 1:
         raise ConfigError("--cost, --audit and --lanes cannot be combined", hint="give one at a time")
@@ -161,7 +161,8 @@ def reproduce(directory: Path, trust: bool, as_json: bool, **which: Any) -> int:
     """Train one seed of a run directory again, as its record describes it, and compare the whole chain of digests.
 
     The directory may be a copy from another machine. The verdict says whether the two environments should give the same
-    bits. Exit code 0: the bits are the same. 3: they differ, although they should not. 1: they differ, as they may.
+    bits. Exit code 0: the bits are the same. 3: they differ, although they should not. 1: they differ, but equal bits
+    were not promised.
     """
     from sweep.cli.run import rebirth
     from sweep.verify.reproduce import reproduce as again
