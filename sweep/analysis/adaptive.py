@@ -56,7 +56,7 @@ def rule_of(plan: Plan) -> Rule | None:
     least, extra = (FIRST_LOOK, EXTRA) if isinstance(asked, stats.UntilWidth) else (first_order(), 0)
     if most < least + extra:
         raise ConfigError(
-            f"max_seeds is {most}, but the rule first looks at {least} seeds" + f" and adds {extra} more" * (extra > 0),
+            f"{most} is too small: the rule first looks at {least} seeds" + f" and adds {extra} more" * (extra > 0),
             where="max_seeds", hint=f"set it to at least {least + extra}",
         )  # fmt: skip
     if isinstance(asked, stats.UntilWidth):

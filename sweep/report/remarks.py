@@ -134,8 +134,9 @@ def reproducibility_in_short(stamp: Mapping[str, Any]) -> str:
     """Return the same without its evidence, on one line, if all bits were equal."""
     if (status := _status(stamp)) not in ("proven", "sampled") or stamp.get("later"):
         return reproducibility(stamp)
-    what = "trained again whole" if status == "proven" else "the first steps"
-    return f"{status} ({shown(str(stamp.get('key', 'a run')), 40)}, {what}: equal bits; the evidence: --full)"
+    key = shown(str(stamp.get("key", "a run")), 40)
+    what = f"all of {key} was" if status == "proven" else f"the first steps of {key} were"
+    return f"{status} ({what} trained again: equal bits; evidence: --full)"
 
 
 def _status(stamp: Mapping[str, Any]) -> str:

@@ -201,7 +201,7 @@ def recipe(
     rate = lr if spec is None else spec.lr
     if rate is None or not rate > 0 or (spec is not None and lr is not None):
         raise ConfigError(
-            f"lr is {lr}", where="lr",
+            f"{lr} is not a valid value", where="lr",
             hint="set lr above 0 for your own optimizer; set the rate of a built-in one in it: sweep.adamw(lr=...)",
         )  # fmt: skip
     try:
@@ -210,13 +210,13 @@ def recipe(
         raise ConfigError(str(error), where="checkpoint") from None
     for name, count in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise ConfigError(f"{name} is {count!r}", where=name, hint="give a whole number of at least 1")
+            raise ConfigError(f"{count!r} is not a valid value", where=name, hint="give a whole number of at least 1")
 
     above = "give a number above 0"
     fits = {"ema": "give a number between 0 and 1, such as 0.999", "mixup": above, "clip": above}
     for name, share in (("ema", ema), ("mixup", mixup), ("clip", None if callable(clip) else clip)):
         if share is not None and not (share > 0 and (name != "ema" or share < 1)):
-            raise ConfigError(f"{name} is {share!r}", where=name, hint=fits[name])
+            raise ConfigError(f"{share!r} is not a valid value", where=name, hint=fits[name])
     more = metrics if isinstance(metrics, Mapping) else {each: NAMED.get(each) for each in metrics}
     if unknown := [str(name) for name, metric in more.items() if metric is None]:
         raise ConfigError(

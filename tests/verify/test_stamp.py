@@ -145,10 +145,16 @@ def test_the_first_steps_of_one_run_are_called_a_sample_in_old_directories_too(t
     [
         (
             {"status": "proven", "how": "repeat", "extent": "whole"},
-            "proven (b-1/seed9, trained again whole: equal bits",
+            "proven (all of b-1/seed9 was trained again: equal bits",
         ),
-        ({"status": "sampled", "how": "canary", "extent": "steps"}, "sampled (b-1/seed9, the first steps: equal bits"),
-        ({"status": "proven", "how": "canary"}, "sampled (b-1/seed9, the first steps: equal bits"),  # of old versions
+        (
+            {"status": "sampled", "how": "canary", "extent": "steps"},
+            "sampled (the first steps of b-1/seed9 were trained again: equal bits",
+        ),
+        (
+            {"status": "proven", "how": "canary"},
+            "sampled (the first steps of b-1/seed9 were trained again: equal bits",
+        ),  # of old versions
         ({"status": "differs", "how": "repeat", "extent": "whole"}, "DIFFERS (evidence"),
         ({"status": "proven", "how": "repeat", "extent": "whole", "later": "DIFFERS (x)"}, "since then: DIFFERS (x)"),
     ],
