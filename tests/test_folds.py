@@ -274,7 +274,7 @@ def test_variants_are_compared_fold_by_fold(tmp_path: Path, capfd: pytest.Captur
     assert not any(row.best for row in build(store).rows)
     assert main(["compare", str(tmp_path / "a")]) == 0
     said = " ".join(capfd.readouterr().out.split())
-    assert "Of finished seeds and 4 folds, for new data: B is better than A" in said
+    assert "Over finished seeds and 4 folds, for new data: B is better than A" in said
     assert "over 3 seeds and 4 folds" in said
     with pytest.raises(StatisticsError, match="cross-validated"):
         compare(store, require=["test/accuracy >= base"])
