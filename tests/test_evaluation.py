@@ -58,7 +58,7 @@ def test_repeats_within_a_seed_are_the_tries_of_pass_at_k(tmp_path: Path) -> Non
     (found,) = evaluation.items(swept(tmp_path / "a", repeats=4), "quiz", ks=[2])
     assert found.tries == 4
     assert found.passes[0].all < found.mean.mean < found.passes[0].at
-    with pytest.raises(SweepError, match="k = 5"):
+    with pytest.raises(SweepError, match="k is 5"):
         evaluation.items(Store.open(tmp_path / "a"), "quiz", ks=[5])
 
 
@@ -139,11 +139,11 @@ def test_seeds_with_other_items_have_no_mean_and_the_report_says_why(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store = scored_as(tmp_path / "a", {0: [1, 0, 1], 1: [1, 0]})
-    with pytest.raises(SweepError, match="other items"):
+    with pytest.raises(SweepError, match="different items"):
         evaluation.items(store, "quiz")
     capfd.readouterr()
     assert main(["report", str(tmp_path / "a")]) == 0
-    assert "other items" in capfd.readouterr().out
+    assert "different items" in " ".join(capfd.readouterr().out.split())
 
 
 def test_equal_items_and_seeds_have_intervals_without_width_and_no_flips(

@@ -314,7 +314,7 @@ def test_case_45_a_flipped_digit_of_a_recorded_history_is_shown_nowhere(nursery:
     assert trial.code == 3, trial.output
     trial = nursery.run(["report", str(out), "--html", "page.html"], tmp_path)
     assert trial.code == 0, trial.output
-    assert f"the one that was recorded: {member.key}" in (tmp_path / "page.html").read_text()
+    assert f"differs from the recorded one: {member.key}" in (tmp_path / "page.html").read_text()
     trial = nursery.run(RUN, tmp_path)
     assert trial.code == 0, trial.output
     assert "history.jsonl is not what was recorded; this run is trained again" in trial.output
