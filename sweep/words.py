@@ -32,6 +32,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def every(count: int, noun: str) -> str:
+    """Return "the only seed", "both seeds" or "all 3 seeds"."""
+    return {1: f"the only {noun}", 2: f"both {noun}s"}.get(count, f"all {count} {noun}s")
+
+
 def path_argument(path: Path | str) -> str:
     """Return a path as it can be typed into a shell, whatever its name."""
     text = str(path)

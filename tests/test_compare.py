@@ -175,12 +175,12 @@ def test_a_difference_that_is_equal_on_every_seed_is_said_alike_by_report_and_co
     views = [report.brief_text(report.build(store), width=300)]
     views += [comparison.text(comparison.compare(store), width=300)] if len(variants) > 2 else []
     for text in views:
-        who = "the other is" if len(variants) == 2 else "all 2 others are"
-        assert f"; {who} at the same distance {reason}" in text
+        who = "the other differs" if len(variants) == 2 else "both others differ"
+        assert f"; {who} from it by the same amount {reason}" in text
         assert "distinguishable" not in text
     if len(variants) > 2:
         against = comparison.text(comparison.compare(store, baseline="lr-1"), width=300)
-        assert "2 at the same distance on every seed (lr-0.1, lr-0.01)" in against
+        assert "2 different by the same amount on every seed (lr-0.1, lr-0.01)" in against
 
 
 def test_arms_against_a_baseline_are_counted(tmp_path):

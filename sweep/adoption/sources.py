@@ -32,10 +32,11 @@ def opened(
         return of_file(text, roles, metrics=metrics, step=step)
     if not path.exists():
         raise ConfigError("no such file or folder", where=text)
+    pattern = (path.parent if path.is_file() else path) / "{variant}/seed{seed}/metrics.csv"
     raise ConfigError(
         f"the file is not a table ({', '.join(TABLES)}) or an MLflow database (.db)" if path.is_file() else
         "the folder holds no runs of MLflow, Lightning or Ray Tune", where=text,
-        hint=f"give a pattern of the files of the runs: sweep adopt '{path / '{variant}/seed{seed}/metrics.csv'}'",
+        hint=f"give a pattern of the files of the runs: sweep adopt '{pattern}'",
     )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ MOST_SAID = 6  # pairs with a sentence; the others are in the matrix and in the 
 VERDICTS: Mapping[int, tuple[Kind, str]] = {
     0: ("lead", "passed"), 1: ("failure", "contradicted"), 4: ("warning", "undecided"),
 }  # fmt: skip
-CONSTANT = "at the same distance on every seed"
+CONSTANT = "different by the same amount on every seed"
 JSON = "--format json has every number"
 
 
@@ -255,7 +255,7 @@ def _overview(found: Comparison) -> Table:
     notes = _stamps(found)
     if more := len(found.pairs) - len(rows):
         notes.append(f"… and {plural(more, 'more pair')}: {JSON}")
-    notes.append("--baseline NAME compares every arm with that one")
+    notes.append("--baseline NAME compares every arm with that arm")
     return Table(["pair", "difference", *_columns(found)], rows, notes=notes)
 
 

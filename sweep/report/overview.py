@@ -341,7 +341,7 @@ def spread(found: Sequence[Spread]) -> Iterator[Table | Note]:
             table.append(["  repeats of one seed", number(one.repeat_sd, scale), ends, "", ""])
     counts = sorted({one.seeds for one in told})
     many = f"{counts[0]} seeds" if len(counts) == 1 else "the seeds"
-    notes = [f"expected by chance: the best to expect of {many} that differ only by chance"]
+    notes = [f"expected by chance: the expected best of {many} that differ only by chance"]
     if len(found) > len(told):
         notes.insert(0, f"… and {len(found) - len(told)} more: {JSON}")
     header = ["spread between seeds", "sd", f"{level} CI of the sd", "best", "expected by chance"]

@@ -68,7 +68,7 @@ def reading(pair: Pair) -> str:
     if pair.resplit:
         return "descriptive: the splits share data"
     turned = pair.superiority.probability < 0.5 and pair.reading in SIGNIFICANT
-    return f"{'B over A ' * turned}{pair.reading}"
+    return f"{'B over A: ' * turned}{pair.reading}"
 
 
 def permutation(test: Permutation) -> str:

@@ -11,7 +11,7 @@ from sweep.analysis.remarks import Remark
 from sweep.errors import listed
 from sweep.report.shared_files import remedy, sentence, two_programs
 from sweep.stats.tasks import LEAST_TASKS
-from sweep.words import path_argument, plural, shown
+from sweep.words import every, path_argument, plural, shown
 
 WHAT = {"data": "data", "mode": "modes", "device": "devices", "threads": "thread counts", "result": "result rules"}
 DESIGNS = {
@@ -67,7 +67,7 @@ def _late(of: Mapping[str, Any]) -> str:
 
 def _flat(of: Mapping[str, Any]) -> str:
     label = f" of {shown(of['label'])}" if of["label"] else ""
-    what = f"all {of['n']} seeds{label} have the same {shown(of['metric'])}"
+    what = f"{every(of['n'], 'seed')}{label} have the same {shown(of['metric'])}"
     return f"{what}: an interval of width 0 is no evidence"
 
 

@@ -15,7 +15,7 @@ from sweep.report.remarks import said_of
 from sweep.stats import Method
 from sweep.stats.tasks import RESAMPLES
 from sweep.variants import without_hash
-from sweep.words import plural, shown
+from sweep.words import every, plural, shown
 
 MOST_TASKS = 4  # tasks with a line each
 
@@ -100,7 +100,7 @@ def headline(report: Overview, row: Row) -> Headline:
     if row.half_width is None:
         return Headline(name, value, f"no interval: one seed has no spread; {counted}")
     if row.half_width == 0:
-        return Headline(name, value, f"all {row.n} seeds gave the same value; {counted}")
+        return Headline(name, value, f"{every(row.n, 'seed')} gave the same value; {counted}")
     peeked = f"; unadjusted for {plural(report.extensions, 'extension')}" if report.extensions else ""
     kind = f"{'descriptive ' if report.until else ''}{percent(row.level)} CI"
     return Headline(name, value, f"{kind} {over}; {counted}{peeked}")
@@ -137,7 +137,7 @@ def _nothing(planned: int, ok: int, failed: int, unit: str) -> str:
     if ok:
         return f"no mean: not reported by any ok {unit} (0 of {ok})"
     if failed == planned:
-        return f"no mean: all {planned} {unit}s failed"
+        return f"no mean: {every(planned, unit)} failed"
     if failed:
         return f"no mean yet: {failed} of {planned} {unit}s failed, and none is ok"
     return f"no {unit} has finished (0 of {planned})"
@@ -199,20 +199,22 @@ def ranked(name: str, value: str, others: int, *, near: int, constant: int) -> s
     near: how many are not distinguishable from it. constant: how many have the same distance from it on every seed.
     """
     worse = others - near - constant
-    said = [f"{_are(worse, others)} worse"] if worse == others else []
+    said = [f"{_others(worse, others, 'is', 'are')} worse"] if worse == others else []
     if near == others > 1:
         said.append(f"none of the {others} others is distinguishable from it")
     elif near:
-        said.append(f"{_are(near, others)} not distinguishable from it")
+        said.append(f"{_others(near, others, 'is', 'are')} not distinguishable from it")
     if constant:
-        said.append(f"{_are(constant, others)} at the same distance on every seed: {NO_SPREAD}")
+        said.append(
+            f"{_others(constant, others, 'differs', 'differ')} from it by the same amount on every seed: {NO_SPREAD}"
+        )
     return f"{name} {'is best' if worse else 'has the best mean'}: {value}; {'; '.join(said)}"
 
 
-def _are(count: int, others: int) -> str:
-    """Return "the other is", "all 3 others are", "1 other is" or "2 others are"."""
-    of = ("the other" if others == 1 else f"all {others} others") if count == others else plural(count, "other")
-    return f"{of} {'is' if count == 1 else 'are'}"
+def _others(count: int, others: int, one: str, several: str) -> str:
+    """Return "the other is", "both others are", "all 3 others are", "1 other is" or "2 others are"."""
+    who = plural(count, "other") if count != others else "the other" if count == 1 else every(count, "other")
+    return f"{who} {one if count == 1 else several}"
 
 
 def leading(rows: Sequence[Row]) -> Row | None:

@@ -13,7 +13,8 @@ def sentence(found: Shared) -> str:
     """Return which runs wrote a file side by side, or in turn."""
     who = some(found.runs)
     if found.in_turn:
-        return f"{found.path} was written by {who} in turn: a run that reads it before writing it reads that of another"
+        what = "a run that reads it before writing it reads what another run wrote"
+        return f"{found.path} was written by {who} in turn: {what}"
     return f"shared file: {found.path} was written while {who} were running: one may have read what another wrote"
 
 
