@@ -50,9 +50,10 @@ class Proof:
     def evidence(self) -> str:
         """Return the evidence, such as "2 processes and this one, 20 epochs, torch 2.13.0, 1 thread"."""
         first = self.trained[0]
-        who = f"{PROCESSES} processes" + " and this one" * (len(self.trained) > PROCESSES)
+        equal = [f"{PROCESSES} processes", *["this one"] * (len(self.trained) > PROCESSES)]
         if self.recorded is not None and self.recorded.answer is Answer.MUST_MATCH:
-            who += " and the record"
+            equal.append("the record")
+        who = " and ".join(filter(None, (", ".join(equal[:-1]), equal[-1])))
         if first.stopped:
             far = plural(first.steps, "step")
         elif epochs(first.chain):

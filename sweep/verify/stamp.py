@@ -79,7 +79,7 @@ def after(old: Stamp, new: Stamp) -> dict[str, Any]:
 def _summary(proof: Proof, how: str, runs: int) -> str:
     by = f"{how} of {proof.spec.key}: {proof.evidence}"
     filled = {each.environment.get("fill_uninitialized_memory") for each in proof.trained}
-    fill = "on" if False not in filled else "off, and on gives the same bits" if True in filled else "off"
+    fill = "on" if False not in filled else "off, same bits if on" if True in filled else "off"
     first = proof.trained[0]
     if proof.status == "proven" and first.stopped:
         steps = f"first {plural(first.steps, 'step')} of 1 of {plural(runs, 'run')}"
