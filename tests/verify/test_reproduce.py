@@ -133,7 +133,7 @@ def test_verify_compares_a_record_that_was_made_without_the_fill(
 ) -> None:
     altered(copied, 1, lambda r: replace(r, environment={**r.environment, "hash_seed": "0"}))
     assert main(["verify", str(copied)]) == 0
-    assert "proven (2 processes and this one and the record, 3 epochs" in capsys.readouterr().out
+    assert "proven (2 processes, this one and the record, 3 epochs" in capsys.readouterr().out
     stamp = Store.open(copied).manifest.stamp
     assert stamp["how"] == "verify"
     assert "memory fill off, same bits if on" in stamp["summary"]
