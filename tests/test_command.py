@@ -208,7 +208,7 @@ with open(sys.argv[2] + "/log.jsonl", "w") as out:
     @pytest.mark.parametrize(
         ("text", "collect", "said"),
         [
-            ("print('done')", None, "reported no metrics"),
+            ("print('done')", None, "gave no metrics"),
             ("print('done')", {"regex": "acc=(?P<acc>.*)"}, "its last line was 'done'"),
             ("print('acc=high')", {"regex": "acc=(?P<acc>.*)"}, "matched 'high', not a number"),
             ("print('{\"a\": 1}')", {"json": "m.json"}, "did not write m.json"),

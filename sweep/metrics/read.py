@@ -157,7 +157,7 @@ def _found(left: Left, collect: Collect) -> Iterator[Place]:
         return
     found = logged.logged("\n".join(rest for _, rest in said))
     if files or not found.rows:
-        raise NotFound("the program succeeded but reported no metrics", where="command", hint=HOW)
+        raise NotFound("the program ended without an error but gave no metrics", where="command", hint=HOW)
     notes = [f"metrics were read from the text that the program logs: {', '.join(found.names)}"]
     notes += [f"not taken as a metric: {name}, because {why}" for name, why in found.left_out.items()]
     notes += [each.note for each, _ in said if each.note]

@@ -399,7 +399,7 @@ def test_output_that_is_read_again_is_a_plain_file_of_its_own_run(tmp_path: Path
     os.mkfifo(own / "raw-stderr.txt")
     assert raw_output.kept(own / "raw-stdout.txt") == raw_output.kept(own / "raw-stderr.txt") == ""
     assert raw_output.lost(own / "raw-stdout.txt") == raw_output.lost(own / "raw-stderr.txt") == 0
-    with pytest.raises(NotFound, match="reported no metrics"):
+    with pytest.raises(NotFound, match="gave no metrics"):
         metrics(None, Left(own, {}, None, ""))
     (own / "metrics.json").unlink()
     (own / "metrics.json").write_text('{"acc": 0.5}')  # the control
