@@ -10,9 +10,9 @@ with momentum and weight decay; small, tabular, gpt: recipes such as a user writ
     eager      the plain loop, one seed after the other
     lanes      1, 4, 16 and 64 seeds; as they are, compiled, and with TF32; 16 in fast mode, and 16 whose batches
                a loader brings from the host
-    vectorised 16, 64 and 256 seeds in one step of that width, and one seed alone in it; as it is and compiled. The
-               time is that of whole epochs, orders of examples included; bits: of a short run in the other order
-               of rows, and alone, against the rows as they are
+    vectorised 16, 64 and 256 seeds in one step of that width, one seed alone in it, and four packs side by side, as
+               in a sweep; as it is and compiled. The time is that of whole epochs, orders of examples included; bits:
+               of a short run in the other order of rows, alone, and side by side, against the rows as they are
     Ray tasks  the plain loop in 1, 4, 8 and 16 tasks at once, each with that fraction of the GPU
     vmap       parameters of 64 seeds stacked, torch.func; in fast mode too
     jax        parameters of 64 seeds stacked, steps in a scan; in float32 and in what JAX takes by default
@@ -34,7 +34,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -49,6 +51,7 @@ EXAMPLES = {  # fewer steps an epoch where they are longer
 }  # fmt: skip
 LANES = 1, 4, 16, 64
 SHARING = 1, 4, 8, 16
+WIDTHS = "16x16", "64x64", "64x1", "64x256", "256x256", "256x1024"  # of vectorised steps, and seeds
 SOME = 16  # lanes of the rows that vary one thing more
 
 
@@ -71,12 +74,12 @@ def epochs_of(pack: Any) -> list[tuple[float, bool | None]]:
     epoch = pack._epoch
 
     def timed(self: Any) -> None:
-        steps = (self.lanes[0] if hasattr(self, "lanes") else self.seats[0].lane).batches
+        steps = self.lanes[0].batches
         torch.cuda.synchronize()
         begun = time.perf_counter()
         epoch(self)
         torch.cuda.synchronize()
-        seen.append(((time.perf_counter() - begun) / steps, getattr(self, "together", None)))
+        seen.append(((time.perf_counter() - begun) / steps, self.together))
 
     pack._epoch = timed
     return seen
@@ -126,37 +129,75 @@ def case_torch(model: str, data: str, precision: str, compiled: bool) -> list[di
     return rows
 
 
-def case_vector(model: str, data: str, precision: str, compiled: bool) -> list[dict[str, Any]]:
-    """Vectorised steps of several widths, and one seed alone in the middle one."""
+def case_vector(
+    model: str, data: str, precision: str, compiled: bool, asked: Sequence[str] = WIDTHS
+) -> list[dict[str, Any]]:
+    """Vectorised steps, by width and number of seeds: one seed alone, a full pack, several packs side by side."""
     import torch
 
     from sweep.train import vector
 
     short = recipe_of(model, data, precision, compiled, 2_000)
-    whole = replace(recipe_of(model, data, precision, compiled, EXAMPLES[model]), epochs=6)
-    epochs = epochs_of(vector.Pack)
+    whole = recipe_of(model, data, precision, compiled, EXAMPLES[model])
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
 
-        def train(recipe: Any, count: int, width: int, label: str, backwards: bool = False) -> dict[int, Any]:
-            runs = runs_of(count, Path(scratch), label, vectorize=width)
-            return chains(vector.train, recipe, runs[::-1] if backwards else runs)
+        def runs(count: int, width: int) -> list[Any]:
+            return runs_of(count, Path(tempfile.mkdtemp(dir=scratch)), str(width), vectorize=width)
 
-        for width, count in ((16, 16), (64, 64), (64, 1), (256, 256)):
-            label = f"{width}-{count}"
-            wanted = train(short, width, width, f"wanted {label}")
-            again = train(short, count, width, f"again {label}", backwards=True)
+        for width, count in (tuple(map(int, each.split("x"))) for each in asked):
+            wanted = chains(vector.train, short, runs(width, width))
+            again = chains(vector.train, short, runs(count, width)[::-1])
             torch.cuda.reset_peak_memory_stats()
-            epochs.clear()
-            train(whole, count, width, f"whole {label}")
+            way = "vectorised" if count > 1 else f"vectorised, alone of {width}"
             rows.append({
-                "way": "vectorised" if count > 1 else f"vectorised, alone of {width}", "seeds": count,
+                "way": way + (f", {count // width} packs" if count > width else ""), "seeds": count,
                 "kind": f"{precision}{', compiled' if compiled else ''}",
-                "ms": statistics.median(pace for pace, _ in epochs[2:]) / count * 1e3,
-                "bits": "yes" if all(again[seed] == wanted[seed] for seed in again) else "NO",
+                "ms": statistics.median(vector_epochs(whole, runs(count, width), width)[2:]) / count * 1e3,
+                "bits": "yes" if all(again[seed] == wanted[seed] for seed in again if seed in wanted) else "NO",
                 "gb": torch.cuda.max_memory_reserved() / 2**30,
             })  # fmt: skip
     return rows
+
+
+def vector_epochs(recipe: Any, runs: Sequence[Any], width: int, epochs: int = 6) -> list[float]:
+    """Seconds per step of each epoch of packs that train side by side, without what is done after an epoch."""
+    import torch
+
+    from sweep.determinism import seeding
+    from sweep.train.lane import begin, set_up
+    from sweep.train.precision import flags
+    from sweep.train.vector.pack import Pack, Seat
+    from sweep.train.vector.stack import Stack
+
+    seeding.set_threads(1)
+    seeding.fill_memory(False)
+    recipe = replace(recipe, epochs=epochs)
+    setup = set_up(recipe, runs[0], compiled=False)
+    taken = []
+    with flags(recipe.precision), ThreadPoolExecutor(4) as threads:
+        packs = []
+        for first in range(0, len(runs), width):
+            lanes = [begin(setup, run) for run in runs[first : first + width]]
+            pack = Pack([Seat(lane, row) for row, lane in enumerate(lanes)], Stack(lanes, width))
+            pack.threads = threads
+            packs.append((torch.cuda.Stream(), pack))
+        for _ in range(epochs):
+            torch.cuda.synchronize()
+            begun = time.perf_counter()
+            active = deque((stream, pack._epoch()) for stream, pack in packs)
+            while active:
+                stream, steps = active.popleft()
+                with torch.cuda.stream(stream):
+                    if next(steps, "over") is None:
+                        active.append((stream, steps))
+            torch.cuda.synchronize()
+            taken.append((time.perf_counter() - begun) / packs[0][1].seats[0].lane.batches)
+            for lane in (seat.lane for _, pack in packs for seat in pack.seats):
+                lane.epoch, lane.offset, lane.seen, lane.order = lane.epoch + 1, 0, 0, lane.drawn
+    for run in runs:
+        run.attempt.close()
+    return taken
 
 
 def case_price(model: str, data: str, compiled: bool, rounds: int = 5) -> list[dict[str, Any]]:
@@ -281,7 +322,7 @@ def run_case(words: Sequence[str], data: str) -> list[dict[str, Any]]:
     if what == "torch":
         return case_torch(model, data, rest[0], rest[1] == "1")
     if what == "vector":
-        return case_vector(model, data, rest[0], rest[1] == "1")
+        return case_vector(model, data, rest[0], rest[1] == "1", rest[2:] or WIDTHS)
     if what == "price":
         return case_price(model, data, rest[0] == "1")
     if what == "jax":

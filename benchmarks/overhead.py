@@ -155,7 +155,7 @@ def step_ratio(epochs: int) -> tuple[float, float]:
         while lane.epoch <= epochs:
             train_epoch(lane)
             lane.epoch += 1
-            lane.offset, lane.order_state = 0, lane.order.get_state()
+            lane.offset, lane.order = 0, lane.drawn
         ours.append(time.perf_counter() - begun)
         theirs.append(by_hand(seed, epochs)[1])
     return statistics.median(ours), statistics.median(theirs)

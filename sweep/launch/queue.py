@@ -17,7 +17,7 @@ from sweep.engine import Done, Engine, RayEngine, Tick
 from sweep.errors import EnvironmentRefused, StoreError, SweepError, some
 from sweep.job import Accident, Answer, Bundle, CannotWrite, Changed, OneByOne, Unrecorded
 from sweep.launch import death
-from sweep.launch.bundles import bundles, lanes_of, shared_gpus
+from sweep.launch.bundles import at_once, bundles, gpu_of, lanes_of, packs_of
 from sweep.launch.event import Begun, Event, Finished, Retried, Said
 from sweep.launch.preflight import preflight
 from sweep.plan import Plan, RunSpec
@@ -74,8 +74,7 @@ class Launch:
         self._told: set[str] = set()  # the kinds of messages about files that were given
         self._ended_since = True  # whether a run has ended since the last call of `more`
         self.added = 0  # runs that `more` has added
-        self._lanes = lanes_of(self.plan)
-        self._gpus = shared_gpus(self.plan)
+        self._slots = at_once(self.plan)
 
     def stop(self, why: str, *, running: bool = True) -> None:
         """Start nothing new, and let running runs end at their next checkpoint. Without `running`, they may finish."""
@@ -197,7 +196,7 @@ class Launch:
         wanted, seeds = {m.key for m in members}, {m.seed for m in members}
         planned = (spec for seed in store.manifest.seeds if seed in seeds for spec in self.plan.of_seed(seed))
         specs = [spec for spec in planned if spec.key in wanted]
-        self._queue.extend(bundles(specs, self._lanes, max(1, self._gpus)))
+        self._queue.extend(bundles(specs, lanes_of(self.plan), self._slots, packs_of(self.plan)))
 
     def _pull(self) -> Bundle | None:
         if not self._queue and not self.stopped:
@@ -223,7 +222,7 @@ class Launch:
     def _work(self, store: Store) -> Iterator[Event]:
         job = replace(
             job_of(self.plan), path=os.fspath(store.path.resolve()), launch=self._nonce, at_once=self.jobs,
-            gpus=1.0 if self._gpus else self.plan.config.resources.gpus,
+            gpus=gpu_of(self.plan),
             own_process=self.own_process, apart=outputs(Path.cwd()),
         )  # fmt: skip
         if isinstance(self.engine, RayEngine):

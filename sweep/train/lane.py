@@ -67,8 +67,8 @@ class Lane:
     recipe, data, objective, feed: see `Setup`.
     lr: scalar on the device, None on a CPU, where fused optimizers take plain numbers. rate: its value.
     loss_sum: float64, the sum over this epoch's examples. seen: their number. key: of this epoch's augmentation.
-    epoch: counts from 1. offset: the number of its finished batches. order: the generator of permutations.
-    order_state: its state before this epoch's was drawn. average: of the parameters, if the recipe asks for one.
+    epoch: counts from 1. offset: the number of its finished batches. order: the generator of permutations before this
+    epoch's was drawn. drawn: the one after that. average: of the parameters, if the recipe asks for one.
     chosen: the best value of `recipe.best`, its epoch and weights. stale: epochs since `stop_early` saw
     an improvement on `record`. index: its position among the runs that are trained together. generator: in a pack,
     the state of torch's CUDA generator for this run.
@@ -87,7 +87,7 @@ class Lane:
     loss_sum: Tensor
     key: Tensor
     order: torch.Generator
-    order_state: Tensor
+    drawn: torch.Generator
     average: list[Tensor] = field(default_factory=list)
     rate: float = float("nan")
     epoch: int = 1
@@ -164,7 +164,7 @@ def fresh(setup: Setup, run: Run) -> Lane:
         optimizer=recipe.optimizer(parameters, recipe.lr if lr is None else lr), lr=lr,
         loss_sum=torch.zeros((), dtype=torch.float64, device=run.device),
         key=torch.zeros((), dtype=torch.int64, device=run.device),
-        order=order, order_state=order.get_state(),
+        order=order, drawn=order,
         average=[each.detach().clone() for each in parameters] if recipe.average is not None else [],
     )  # fmt: skip
     torch.manual_seed(run.streams["dropout"])
@@ -186,18 +186,19 @@ def rehearse(setup: Setup, run: Run) -> None:
 def start_epoch(lane: Lane) -> list[Tensor]:
     """Return the positions of every batch of this epoch, int64 on the CPU, and prepare the model and its keys."""
     lane.model.train()
-    lane.order.set_state(lane.order_state)
     set_key(lane)
-    return list(torch.split(draw_order(lane), lane.recipe.batch_size))
+    order, lane.drawn = draw_order(lane, lane.order)
+    return list(torch.split(order, lane.recipe.batch_size))
 
 
-def draw_order(lane: Lane, out: Tensor | None = None) -> Tensor:
-    """Draw the order of an epoch's examples as positions, int64 on the CPU, from the lane's generator.
+def draw_order(lane: Lane, before: torch.Generator, out: Tensor | None = None) -> tuple[Tensor, torch.Generator]:
+    """Return the order of an epoch's examples as positions, int64 on the CPU, and the generator after it was drawn.
 
-    out: int64 (examples of train,), to which they are written.
+    before: the generator, which is left as it is. out: int64 (examples of train,), to which they are written.
     """
-    permutation = torch.randperm(len(lane.data.train), generator=lane.order, out=out)
-    return permutation[: lane.batches * lane.recipe.batch_size]
+    after = before.clone_state()
+    permutation = torch.randperm(len(lane.data.train), generator=after, out=out)
+    return permutation[: lane.batches * lane.recipe.batch_size], after
 
 
 def set_key(lane: Lane) -> None:
@@ -278,7 +279,7 @@ def state_of(lane: Lane) -> dict[str, Any]:
     return {
         "model": weights_of(lane.model),
         "optimizer": _cpu(lane.optimizer.state_dict()),
-        "order": lane.order_state,
+        "order": lane.order.get_state(),
         "loss_sum": _cpu(lane.loss_sum),
         **{name: getattr(lane, name) for name in KEPT},
         **({"average": _cpu(lane.average)} if lane.average else {}),
@@ -297,7 +298,7 @@ def adopt(lane: Lane, state: dict[str, Any]) -> None:
             group["lr"] = lane.lr  # loading put a copy in its place
     for mean, kept in zip(lane.average, state.get("average", ()), strict=True):
         mean.copy_(kept)
-    lane.order_state = state["order"]
+    lane.order.set_state(state["order"])
     lane.loss_sum.copy_(state["loss_sum"])
 
 

@@ -70,12 +70,12 @@ def _known(setup: Setup, run: Run) -> Known:
 
 
 def packed(
-    indices: Sequence[int], most: int, attempt: Callable[[Sequence[int]], Iterator[tuple[int, Result]]]
+    indices: Sequence[int], most: int, attempt: Callable[[Sequence[int]], Iterator[tuple[int, Result]]], least: int = 1
 ) -> Iterator[tuple[int, Result]]:
     """Train runs by `attempt` in even packs of at most `most`. A pack that runs out of memory is halved.
 
     Runs of such a pack that have not ended start again, from their checkpoints if they have any.
-    Raises: OutOfMemoryError if one run alone does not fit.
+    Raises: OutOfMemoryError if a pack of at most `least` runs does not fit.
     """
     waiting = deque(indices)
     while waiting:
@@ -87,7 +87,7 @@ def packed(
                 now.remove(index)
                 yield index, result
         except torch.OutOfMemoryError:
-            if size == 1:
+            if size <= least:
                 raise
             full = True
         if full:  # not in the handler: its traceback would keep the lanes alive

@@ -161,7 +161,7 @@ def turn(lane: Lane, sums: Sequence[float]) -> Failure | None:
     lane.run.log(row, step=lane.epoch)
     remember(lane, row)
     lane.epoch, lane.offset, lane.seen = lane.epoch + 1, 0, 0
-    lane.order_state = lane.order.get_state()
+    lane.order = lane.drawn
     lane.loss_sum.zero_()
     return diverged(row, f"epoch {lane.epoch - 1}")
 

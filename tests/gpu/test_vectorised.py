@@ -83,6 +83,8 @@ def test_a_seed_has_its_bits_in_any_company_and_row(tmp_path: Path, case: tuple[
     assert trained(made, tmp_path / "backwards", range(WIDTH - 1, -1, -1)) == wanted
     assert trained(made, tmp_path / "alone", [3]) == {3: wanted[3]}
     assert trained(made, tmp_path / "others", [20, 5, 21])[5] == wanted[5]
+    beside = trained(made, tmp_path / "side by side", range(3 * WIDTH - 1, -1, -1))  # three packs at once
+    assert {seed: beside[seed] for seed in wanted} == wanted
 
 
 @pytest.mark.parametrize("workers", [None, 0], ids=["on-device", "loader"])

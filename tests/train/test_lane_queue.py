@@ -56,6 +56,10 @@ def test_a_halved_pack_goes_on_with_what_had_not_ended_before_anything_new() -> 
 def test_one_run_that_does_not_fit_is_an_error_not_a_loop() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         list(packed(range(3), 3, Device(room=0)))  # type: ignore[arg-type]
+    device = Device(room=0)
+    with pytest.raises(torch.OutOfMemoryError):  # rows of one width need the same memory however few have a lane
+        list(packed(range(12), 12, device, least=4))  # type: ignore[arg-type]
+    assert [len(pack) for pack in device.packs] == [12, 6, 3]
 
 
 def test_packs_of_one_task_are_even() -> None:

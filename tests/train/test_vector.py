@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from sweep.train.data import Dataset
 from sweep.train.lane import set_up
 from sweep.train.params import Augment, StopEarly
 from sweep.train.recipe import Recipe
+from sweep.train.vector import packs, row, stack
 
 WIDTH = 8
 Chains = dict[int, Mapping[str, str]]
@@ -83,6 +86,55 @@ def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(after: in
     kit.train(vector.train, made, again)
     assert [run.resumed for run in again] == [True, True, False]
     assert {run.seed: kit.chain(run) for run in again if run.seed != 9} == {seed: wanted[seed] for seed in (3, 0)}
+
+
+@pytest.fixture
+def three_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packs that train side by side, as on a GPU with room for them."""
+    monkeypatch.setattr(packs, "packed", lambda indices, most, attempt, least: attempt(indices))
+
+
+@pytest.mark.usefixtures("three_at_once")
+def test_packs_side_by_side_have_the_bits_of_packs_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seeds = kit.recipe("mlp", batch_size=8, epochs=3), range(2 * WIDTH + 3)
+    steps: list[int] = []
+    step = stack.Stack.step
+
+    def watched(self: stack.Stack, *given: Any) -> None:
+        steps.append(id(self))
+        step(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stack.Stack, "step", watched)
+        found = trained(made, tmp_path / "beside", seeds)
+    turns = [a for a, b in pairwise([*steps, 0]) if a != b]
+    assert max(Counter(turns).values()) > 1  # a pack came back to the device after another's turn
+    assert len(set(steps[-50:])) == 3
+    for first in (0, WIDTH):
+        alone = trained(made, tmp_path / f"alone{first}", range(first, first + 2))
+        assert alone == {seed: found[seed] for seed in alone}
+
+
+@pytest.mark.usefixtures("three_at_once")
+def test_a_stop_saves_every_pack(tmp_path: Path) -> None:
+    made, seeds = kit.recipe("mlp", batch_size=8, epochs=3), range(2 * WIDTH + 1)
+    wanted = trained(made, tmp_path / "whole", seeds)
+    looks: list[int] = []
+
+    def stopping() -> bool:
+        looks.append(1)
+        return len(looks) > 7
+
+    def handle(name: str, seed: int, **more: Any) -> Any:
+        return kit.handle(tmp_path / f"{name}{seed}", seed, vectorize=WIDTH, device="cpu", **more)
+
+    runs = [handle("first", seed, stopping=stopping, every=(0, 0)) for seed in seeds]
+    with pytest.raises(Interrupted):
+        kit.train(vector.train, made, runs)
+    again = [handle("again", seed, previous=(tmp_path / f"first{seed}",)) for seed in seeds]
+    kit.train(vector.train, made, again)
+    assert all(run.resumed for run in again)
+    assert {run.seed: kit.chain(run) for run in again} == wanted
 
 
 def test_a_lane_that_diverges_or_ends_early_leaves_its_neighbours_alone(tmp_path: Path) -> None:
@@ -185,8 +237,8 @@ def test_the_kernels_of_the_first_step_give_the_bits_of_its_python(
 ) -> None:
     made = topped(kit.recipe("mlp", batch_size=24), Caching)  # the last batch of an epoch is smaller
     found = trained(made, tmp_path / "traced", range(3))
-    monkeypatch.setattr(vector, "Traced", lambda function: function)
-    monkeypatch.setattr(vector, "check", lambda setup, run: None)
+    monkeypatch.setattr(stack, "Traced", lambda function: function)
+    monkeypatch.setattr(packs, "check", lambda setup, run: None)
     assert trained(made, tmp_path / "in Python", range(3)) == found
 
 
@@ -245,7 +297,7 @@ def test_dropout_masks_have_their_rate_and_differ_by_seed_step_and_layer() -> No
     inputs = torch.ones(1000, 20)
 
     def dropped(key: int, layers: int = 1) -> Tensor:
-        with vector.Row(torch.tensor(key), torch.tensor(0)):
+        with row.Row(torch.tensor(key), torch.tensor(0)):
             out = [nn.functional.dropout(inputs, 0.3) for _ in range(layers)]
         return out[-1]
 
@@ -256,7 +308,7 @@ def test_dropout_masks_have_their_rate_and_differ_by_seed_step_and_layer() -> No
     for other in (dropped(2), dropped(1, 2)):
         same = float(((first == 0) == (other == 0)).float().mean())
         assert same == pytest.approx(0.3**2 + 0.7**2, abs=0.02)
-    with vector.Row(torch.tensor(1), torch.tensor(0)):
+    with row.Row(torch.tensor(1), torch.tensor(0)):
         channels = nn.functional.dropout2d(torch.ones(50, 40, 3, 3), 0.5)
         assert torch.equal(nn.functional.dropout(inputs, 0.3, training=False), inputs)
     assert set(channels.flatten(2).sum(2).unique().tolist()) == {0.0, 18.0}
@@ -264,7 +316,7 @@ def test_dropout_masks_have_their_rate_and_differ_by_seed_step_and_layer() -> No
 
 def test_vectorised_attention_is_attention(tmp_path: Path) -> None:
     query, key, value = torch.randn(3, 2, 4, 5, 8).unbind(0)
-    with vector.Row(torch.tensor(1), torch.tensor(0)) as masks:
+    with row.Row(torch.tensor(1), torch.tensor(0)) as masks:
         masks._drop = lambda kept, weights, p: weights  # type: ignore[method-assign,assignment]
         found = nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=0.1, is_causal=True)
     wanted = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
@@ -280,7 +332,7 @@ def test_cross_entropy_of_rows_is_cross_entropy() -> None:
         kept = targets.clamp(min=0) if kwargs.get("ignore_index") else targets
         wanted = nn.functional.cross_entropy(outputs, kept, **kwargs)
         (gradient,) = torch.autograd.grad(wanted, outputs)
-        found = vector._cross_entropy(outputs, kept, **kwargs)
+        found = row._cross_entropy(outputs, kept, **kwargs)
         assert torch.allclose(found, wanted, atol=1e-6)
         assert torch.allclose(torch.autograd.grad(found, outputs)[0], gradient, atol=1e-6)
 
@@ -292,7 +344,7 @@ def test_an_embedding_of_rows_is_an_embedding() -> None:
     for kwargs in ({}, {"padding_idx": 2}, {"padding_idx": -1}, {"scale_grad_by_freq": True}):
         wanted = nn.functional.embedding(ids, weight, **kwargs)
         (gradient,) = torch.autograd.grad(wanted, weight, outer)
-        found = vector._embedding(ids, weight, **kwargs)
+        found = row._embedding(ids, weight, **kwargs)
         assert torch.equal(found, wanted)
         assert torch.allclose(torch.autograd.grad(found, weight, outer)[0], gradient, atol=1e-6)
 
@@ -311,14 +363,14 @@ def test_an_optimizer_is_given_the_groups_that_the_shapes_of_one_model_make(tmp_
     made = replace(kit.recipe("mlp", "sgd"), optimizer=optimizer)
     runs = handles(tmp_path, range(2))
     seen: list[list[dict[str, Any]]] = []
-    step = vector.Stack.step
+    step = stack.Stack.step
 
-    def watched(self: vector.Stack, *given: Any) -> None:
+    def watched(self: stack.Stack, *given: Any) -> None:
         seen.append(self.optimizer.param_groups)
         step(self, *given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vector.Stack, "step", watched)
+        patch.setattr(stack.Stack, "step", watched)
         kit.train(vector.train, made, runs)
     decayed, free = seen[-1]
     assert [tuple(p.shape) for p in decayed["params"]] == [(WIDTH, 48, 144), (WIDTH, 4, 48)]
@@ -330,14 +382,14 @@ def test_an_optimizer_is_given_the_groups_that_the_shapes_of_one_model_make(tmp_
 def test_rows_that_do_not_fit_are_refused_with_the_width_that_does(
     room: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = vector.Stack.step
+    step = stack.Stack.step
 
-    def short(self: vector.Stack, *given: Any) -> None:
+    def short(self: stack.Stack, *given: Any) -> None:
         if self.width > room:
             raise torch.OutOfMemoryError("full")
         step(self, *given)
 
-    monkeypatch.setattr(vector.Stack, "step", short)
+    monkeypatch.setattr(stack.Stack, "step", short)
     with pytest.raises(SweepError, match=f"{WIDTH} rows do not fit") as error:
         trained(kit.recipe("mlp"), tmp_path, [0])
     assert said in error.value.hint

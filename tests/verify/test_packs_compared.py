@@ -13,7 +13,7 @@ from sweep.config import load
 from sweep.errors import ConfigError
 from sweep.plan import RunSpec
 from sweep.prepare import prepare
-from sweep.train import vector
+from sweep.train.vector import packs, stack
 from sweep.verify.lanes import compare_lanes
 
 
@@ -31,15 +31,15 @@ def test_rows_are_compared_in_other_company_and_alone() -> None:
 
 def test_rows_that_touch_each_other_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check before the first pack would refuse them: it is left out here."""
-    step = vector.Stack.step
+    step = stack.Stack.step
 
-    def coupled(self: vector.Stack, *given: Any) -> None:
+    def coupled(self: stack.Stack, *given: Any) -> None:
         step(self, *given)
         leaf = next(iter(self.parameters.values()))
         leaf.add_(leaf.mean(0), alpha=1e-6)
 
-    monkeypatch.setattr(vector, "check", lambda setup, run: None)
-    monkeypatch.setattr(vector.Stack, "step", coupled)
+    monkeypatch.setattr(packs, "check", lambda setup, run: None)
+    monkeypatch.setattr(stack.Stack, "step", coupled)
     found = compare_lanes(spec(), 4)
     assert found.differ is not None
     assert set(found.differ) == {42, 43, 44, 45}
