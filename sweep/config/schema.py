@@ -36,7 +36,9 @@ class Resources(Part):
         default=None, description="cores of one run; default: threads"
     )
     gpus: Annotated[float, BeforeValidator(rules.gpus), Field(ge=0, allow_inf_nan=False)] = Field(
-        default=0.0, description="GPUs of one run: several runs can share one (0.5), or one run has several (4)"
+        default=0.0,
+        description="GPUs of one run: several runs can share one (0.5), or one run has several (4). With `vectorize`, "
+        "GPUs of one worker",
     )
 
 

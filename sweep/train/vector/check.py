@@ -41,13 +41,13 @@ def check(setup: Setup, run: Run) -> None:
     except RuntimeError as error:
         why = str(error).strip().splitlines()[0]
         if "randomness error mode" in why:
-            why = "its step draws random numbers other than dropout (nn.MultiheadAttention draws its own)"
+            why = "its step draws random numbers other than those of dropout (nn.MultiheadAttention draws its own)"
         raise SweepError(f"this recipe cannot be vectorised: {why}", where="vectorize", hint=OFF) from error
     if full:  # not in the handler: its traceback would keep the rows alive
         fits = _fitting(setup, run)
         raise SweepError(
-            f"{run.spec.vectorize} rows do not fit the device's memory", where="vectorize",
-            hint=f"{fits} do: vectorize={fits}, in a directory of its own, for the width is part of the arithmetic"
+            f"{run.spec.vectorize} rows do not fit in the memory of the device", where="vectorize",
+            hint=f"set vectorize={fits} and use a new directory: the width affects the results"
             if fits
             else OFF,
         )  # fmt: skip
@@ -120,7 +120,7 @@ def _compare(setup: Setup, run: Run) -> None:
             at = kept.to(value.device)
             if not _alike(value[at], wanted[name][order.to(value.device)][at], exact):
                 raise SweepError(
-                    f"this recipe cannot be vectorised in width {width}: a seed has another {name} {what}",
+                    f"this recipe cannot be vectorised in width {width}: a seed gets a different {name} {what}",
                     where="vectorize", hint=OFF,
                 )  # fmt: skip
 
@@ -140,7 +140,7 @@ def _in_python(stack: Stack, steps: Callable[[], dict[str, Tensor]]) -> dict[str
         raise SweepError(
             f"this recipe cannot be vectorised on a CPU: its Python code changes {what} in each step, but runs in "
             "the first step only",
-            where="vectorize", hint="leave `vectorize` off, or keep what changes in a buffer",
+            where="vectorize", hint="leave `vectorize` off, or keep the changing value in a buffer",
         )  # fmt: skip
     stack.compute, stack.sums = traced
     return found
