@@ -26,7 +26,10 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
     """
     setup = set_up(recipe, run, compiled=False)
     if setup.feed is not None:
-        raise SweepError("vectorised steps need their data on the device, but a loader brings these batches from the host", where="vectorize")
+        raise SweepError(
+            "vectorised steps need their data on the device, but a loader brings these batches from the host",
+            where="vectorize",
+        )
     with flags(recipe.precision):
         check(setup, replace(run, spec=replace(run.spec, vectorize=width)))
         lanes = [fresh(setup, other(run, row)) for row in range(width)]
