@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from sweep.errors import printable
 from sweep.number import number
-from sweep.store import atomic
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -124,6 +123,8 @@ def show_document(made: Document, format_: str) -> None:
 
 def emit(value: Any) -> None:
     """Print one JSON document on stdout. Characters of names of others that do not print are escaped."""
+    from sweep.store import atomic  # here, because the start of a command loads neither numpy nor pydantic
+
     ascii_only = not str(sys.stdout.encoding).lower().startswith("utf")
     text = json.dumps(atomic.strict(value), indent=2, ensure_ascii=ascii_only, allow_nan=False)
     show(re.sub(r"[^\n -~]", lambda c: c[0] if c[0].isprintable() else json.dumps(c[0])[1:-1], text) + "\n")

@@ -26,11 +26,12 @@ def everything(folder: Path) -> dict[str, tuple[bytes, int]]:
     return {str(p): (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
 
 
-def loaded(*arguments: str) -> set[str]:
+def loaded(*arguments: str, heavy: tuple[str, ...] = HEAVY) -> set[str]:
     """The heavy packages that a command has loaded by its end."""
     code = (
-        "import sys\nfrom sweep.cli.app import main\nassert main(sys.argv[1:]) == 0\n"
-        f"print(*[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
+        "import atexit, sys\nimport sweep.cli\nsys.argv[0] = 'sweep'\n"
+        f"show = lambda: print(*[m for m in {heavy!r} if m in sys.modules], file=sys.stderr)\n"
+        "sweep.cli.os._exit = lambda code: None\natexit.register(show)\nsweep.cli.sweep()"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
@@ -40,6 +41,7 @@ def test_importing_and_asking_for_help_load_nothing_heavy() -> None:
     code = f"import sys, sweep\nprint(*[m for m in {HEAVY!r} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.split() == []
     assert loaded("--help") == set()
+    assert loaded("--version", heavy=(*HEAVY, "numpy", "pydantic_core")) == set()
 
 
 def test_status_loads_neither_torch_nor_ray_nor_pandas(store: Store) -> None:
