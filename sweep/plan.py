@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sweep.errors import ConfigError
 from sweep.nested import assign, merge
+from sweep.redaction import redact
 
 if TYPE_CHECKING:
     from sweep.config import Config
@@ -32,13 +33,6 @@ def canonical(value: Json) -> str:
 def content_id(value: Json) -> str:
     """Return the sha256 (hex) of the canonical JSON of `value`."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
-
-
-def _hidden(value: Json) -> Json:
-    # Imported here because reading a directory needs no pydantic.
-    from sweep.config import redact
-
-    return redact(value)
 
 
 def stream_seed(seed: int, stream: str) -> int:
@@ -86,8 +80,8 @@ class RunSpec:
     def to_json(self) -> dict[str, Json]:
         """Return the spec as it is stored and hashed. Secrets are hidden, so they are not part of the identity."""
         body = asdict(self)
-        body["target"]["argv"] = _hidden(self.target.argv)
-        body["params"] = _hidden(self.params)
+        body["target"]["argv"] = redact(self.target.argv)
+        body["params"] = redact(self.params)
         for later in ("vectorize", "folds"):
             if not body[later]:
                 del body[later]  # specs of older versions lack these keys
@@ -176,16 +170,16 @@ class Plan:
         """Return all that must be equal for seeds to join a directory: everything except the seeds."""
         asked = self.config
         return {
-            "target": {**asdict(self.target), "argv": _hidden(self.target.argv)},
+            "target": {**asdict(self.target), "argv": redact(self.target.argv)},
             "cells": [
-                {"variant": c.variant, "task": c.task, "params": _hidden(c.params), "data": c.data} for c in self.cells
+                {"variant": c.variant, "task": c.task, "params": redact(c.params), "data": c.data} for c in self.cells
             ],
             "repeats": self.copies,
             "deterministic": asked.deterministic,
             "device": self.device,
             "threads": asked.threads,
             "vary": list(asked.vary),
-            **({"inputs": _hidden(self.inputs)} if self.inputs is not None else {}),
+            **({"inputs": redact(self.inputs)} if self.inputs is not None else {}),
             **({"cwd": asked.cwd} if asked.cwd else {}),
             **({"base_seed": asked.seed} if asked.vary else {}),
             **({"vectorize": asked.vectorize} if asked.vectorize else {}),
@@ -227,7 +221,7 @@ def grown(config: Config, grid: Mapping[str, Sequence[Json]]) -> Config:
 
     The config stays as it is if a value is hidden as a secret.
     """
-    if set(grid) != set(config.grid) or _hidden(config.grid) != config.grid:
+    if set(grid) != set(config.grid) or redact(config.grid) != config.grid:
         return config
     joined = {
         key: [*values, *(new for new in config.grid[key] if canonical(new) not in map(canonical, values))]

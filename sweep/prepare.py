@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from sweep.config import Config, redact, to_dict
+from sweep.config import Config, to_dict
 from sweep.config.yaml import Float, Int
 from sweep.errors import ConfigError, EnvironmentRefused
 from sweep.job import Job
 from sweep.metrics import require
 from sweep.plan import SPLIT, Cell, Plan, Target, cells_of, stream_seed
+from sweep.redaction import redact
 from sweep.stats import parse_until
 from sweep.store import Manifest
 from sweep.store.manifest import FEWER_RUNS, MOST, too_many

@@ -16,11 +16,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sweep.config import Config, describe, from_dict, load, redact, to_dict, to_yaml
+from sweep.config import Config, describe, from_dict, load, to_dict, to_yaml
 from sweep.config.loading import plain
 from sweep.config.yaml import parse
 from sweep.errors import ConfigError
 from sweep.prepare import manifest_of, prepare
+from sweep.redaction import redact
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from sweep.config.explain import explain
 from sweep.config.loading import from_dict, load, to_dict, to_yaml
-from sweep.config.redaction import redact
 from sweep.config.schema import Collect, Config, describe
 
 __all__ = [
@@ -12,7 +11,6 @@ __all__ = [
     "explain",
     "from_dict",
     "load",
-    "redact",
     "to_dict",
     "to_yaml",
 ]

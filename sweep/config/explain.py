@@ -12,9 +12,9 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from sweep.config.redaction import is_secret
 from sweep.config.yaml import quoted
 from sweep.errors import ConfigError, show
+from sweep.redaction import is_secret
 
 # Parameters of the built-in recipes as people type them, with their paths.
 SHORT = {"lr": "params.optimizer.lr", "batch_size": "params.batch_size", "num_epochs": "params.epochs"}

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sweep import forkserver
-from sweep.config import Config, from_dict, redact
-from sweep.config.redaction import NOT_RECORDED
+from sweep.config import Config, from_dict
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.engine import Engine, RayEngine, inline, job_address, require_memory
 from sweep.errors import ConfigError, EnvironmentRefused, StoreError
@@ -17,6 +16,7 @@ from sweep.launch import Launch
 from sweep.launch.bundles import gpus_here
 from sweep.plan import Plan, Target, grown
 from sweep.prepare import manifest_of, prepare
+from sweep.redaction import NOT_RECORDED, redact
 from sweep.report.commands import repeatable, resumable, resume
 from sweep.seeds import parse_seeds
 from sweep.store import Store

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sweep.analysis.model import Overview
-from sweep.config.redaction import HIDDEN
 from sweep.errors import one_line
+from sweep.redaction import HIDDEN
 from sweep.seeds import format_seeds
 from sweep.store import Manifest, Store, atomic
 from sweep.words import path_argument

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from sweep.errors import IntegrityError, StoreError
 from sweep.plan import RunSpec, leaf_of
+from sweep.redaction import known, redact
 from sweep.store import atomic, history, lock, manifest, names, place, predictions, remote, scores, shape
 from sweep.store.attempt import Attempt, checkpoints_in, stamps
 from sweep.store.history import Row, Table
@@ -93,8 +94,6 @@ class Store:
 
     def require(self, wanted: Manifest) -> None:
         """Refuse a directory that holds another experiment. Raises: StoreError with a diff."""
-        from sweep.config import redact  # imported here because readers need no pydantic
-
         # Older versions hid fewer secrets.
         here = redact(atomic.strict(self.manifest.experiment))
         new = wanted.experiment
@@ -384,9 +383,6 @@ class Store:
         owner = replace(this_process(), nonce=launch)
         folder = path / f"{names.ATTEMPT}{secrets.token_hex(4)}"
         folder.mkdir(parents=True)
-        # Imported here because readers need no pydantic.
-        from sweep.config.redaction import known
-
         hidden = known(spec.params, list(spec.target.argv))
         made = Attempt(folder, spec.id, owner, number, tuple(previous), hidden)
         made.declare()

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from sweep.config.redaction import redact, redact_source
+from sweep.redaction import redact, redact_source
 from sweep.target import imports
 
 BUILT_IN = "sweep."

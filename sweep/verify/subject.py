@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweep.config import Collect
-from sweep.config.redaction import HIDDEN, NOT_RECORDED
 from sweep.errors import ConfigError, StoreError
 from sweep.job import Job
 from sweep.plan import Plan, RunSpec
 from sweep.prepare import data_digest_of, job_of
+from sweep.redaction import HIDDEN, NOT_RECORDED
 from sweep.store import Member, Record, Store, atomic
 from sweep.target.function import resolve
 from sweep.target.trust import require_trust

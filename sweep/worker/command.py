@@ -17,7 +17,6 @@ from typing import IO
 
 from sweep import forkserver
 from sweep import metrics as reading
-from sweep.config import redact
 from sweep.config.schema import Collect
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import SweepError
@@ -28,6 +27,7 @@ from sweep.metrics.files import OURS
 from sweep.metrics.read import HOW
 from sweep.metrics.seen import seen
 from sweep.plan import RunSpec, content_id
+from sweep.redaction import redact
 from sweep.store import Failure, atomic
 from sweep.store.masking import Masking
 from sweep.target.command import VARIABLE, fill, params_by_name, placeholders, search_path

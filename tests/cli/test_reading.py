@@ -45,11 +45,11 @@ def test_importing_and_asking_for_help_load_nothing_heavy() -> None:
 
 
 def test_status_loads_neither_torch_nor_ray_nor_pandas(store: Store) -> None:
-    assert loaded("status", str(store.path)) & {"torch", "ray", "pandas", "scipy", "matplotlib"} == set()
+    assert loaded("status", str(store.path)) & {"torch", "ray", "pandas", "scipy", "matplotlib", "pydantic"} == set()
 
 
 def test_report_loads_neither_torch_nor_ray(store: Store) -> None:
-    assert loaded("report", str(store.path)) & {"torch", "ray", "matplotlib"} == set()
+    assert loaded("report", str(store.path)) & {"torch", "ray", "matplotlib", "pydantic"} == set()
 
 
 def test_a_command_that_trains_is_seen_to_load_torch(store: Store) -> None:

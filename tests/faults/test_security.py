@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from kit import Nursery
 
 import sweep as package
-from sweep.config.redaction import known
+from sweep.redaction import known
 from sweep.store import Attempt, Store, atomic, record
 from sweep.store.masking import Masking, masked
 from sweep.store.owner import this_process
