@@ -45,7 +45,7 @@ def test_all_that_is_there_is_trained_again_as_is_asked_now(program: Path, capsy
         (1, "ok", 2, 1), (2, "ok", 2, 1), (4, "ok", 1, 0),
     ]  # fmt: skip
     assert [m.record.metrics["test/accuracy"] for m in members if m.record] == pytest.approx([0.71, 0.72, 0.74])
-    assert any("2 records set aside" in each for each in found["warnings"])
+    assert any("2 runs trained again, with the earlier record set aside" in each for each in found["warnings"])
     assert found["extensions"] == 0
     assert "extension" not in found["headline"]
     assert swept("--retrain", "--dry-run") == 0
