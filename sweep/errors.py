@@ -64,6 +64,10 @@ class ConfigError(SweepError):
         return cls(f"{len(problems)} problems\n{lines}", where=where)
 
 
+class MetricError(SweepError):
+    """A run gave no metrics, or a value that is none."""
+
+
 def no_column(name: str, columns: Sequence[str], where: str) -> ConfigError:
     """Return the error for a table without a column that was named."""
     return ConfigError(

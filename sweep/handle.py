@@ -16,7 +16,7 @@ from torch import nn
 from sweep import checkpoint
 from sweep.determinism import digest, seeding
 from sweep.determinism.steps import Steps
-from sweep.errors import SweepError
+from sweep.errors import MetricError, SweepError
 from sweep.job import Interrupted
 from sweep.plan import RunSpec
 from sweep.store import Attempt, atomic, scores
@@ -130,7 +130,7 @@ class Run:
         where = f"run.log of seed {self.seed}"
         row = as_metrics(metrics, where=where)
         if "step" in row:
-            raise SweepError("'step' is an invalid metric name", where=where, hint="write run.log({...}, step=3)")
+            raise MetricError("'step' is an invalid metric name", where=where, hint="write run.log({...}, step=3)")
         self._look()
         self.attempt.log_row(int(step), row)
         self._rows += 1
@@ -346,17 +346,17 @@ def weighed(run: Run) -> Iterator[None]:
 def as_metrics(metrics: Any, *, where: str) -> dict[str, float]:
     """Return metrics as floats by name, from numbers, NumPy scalars or one-element tensors.
 
-    Raises: SweepError for any other value, which it names.
+    Raises: MetricError for any other value, which it names.
     """
     if not isinstance(metrics, Mapping):
-        raise SweepError(
+        raise MetricError(
             f"gave {checkpoint.described(metrics)}, not a dict of metrics", where=where,
             hint=RETURN,
         )  # fmt: skip
     out: dict[str, float] = {}
     for name, value in metrics.items():
         if not isinstance(name, str) or not name.strip() or len(name) > 200 or not name.isprintable():
-            raise SweepError(f"{checkpoint.described(name)} is an invalid metric name", where=where)
+            raise MetricError(f"{checkpoint.described(name)} is an invalid metric name", where=where)
         out[name] = _number(value, name, where)
     return out
 
@@ -366,7 +366,7 @@ def as_result(returned: Any, *, where: str) -> tuple[dict[str, float], list[str]
 
     A bare number is called `score`. Names of nested dicts are joined by `/`.
 
-    Raises: SweepError if the result has no metrics.
+    Raises: MetricError if the result has no metrics.
     """
     if not isinstance(returned, Mapping):
         if isinstance(returned, bool) or not hasattr(returned, "__float__") or isinstance(returned, (str, bytes)):
@@ -395,7 +395,7 @@ def _number(value: Any, name: str, where: str) -> float:
     if hasattr(plain, "item") and getattr(plain, "ndim", 0) == 0:
         plain = plain.item()
     if isinstance(plain, (bool, complex, str, bytes)) or not hasattr(plain, "__float__") or hasattr(plain, "ndim"):
-        raise SweepError(f"metric {name!r} is {checkpoint.described(value)}, not a number", where=where)
+        raise MetricError(f"metric {name!r} is {checkpoint.described(value)}, not a number", where=where)
     return float(plain)
 
 

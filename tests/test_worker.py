@@ -143,12 +143,13 @@ def _raise(error: BaseException) -> Callable[[Any], Any]:
         (lambda run: "0.93", "returned", "gave '0.93' (str)"),
         (lambda run: {}, "returned", "gave no metrics"),
         (lambda run: {"a": "high"}, "returned", "metric 'a'"),
+        (lambda run: run.save_predictions("by metric", ids=[1], targets=[1], mean=[1]), "raised", "is an invalid name"),
         (lambda run: {"test/loss": float("nan")}, "diverged", "test/loss is nan"),
         (lambda run: {"test/loss": float("inf")}, "diverged", "test/loss is inf"),
     ],
     ids=[
         "an error", "an exit", "no message", "no unicode", "no memory", "no kernel", "nothing", "a number", "no metric",
-        "a text", "nan", "inf",
+        "a text", "a bad name", "nan", "inf",
     ],
 )  # fmt: skip
 def test_every_way_to_fail_is_a_record_with_its_reason(

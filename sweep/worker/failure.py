@@ -11,7 +11,7 @@ from pathlib import Path
 from subprocess import CalledProcessError
 
 from sweep.determinism import kernels
-from sweep.errors import SweepError
+from sweep.errors import MetricError, SweepError
 from sweep.job import SMALLER, Accident
 from sweep.store import Failure, record
 from sweep.worker.command import FROM_OUTSIDE
@@ -57,7 +57,7 @@ def failure_of(error: BaseException, phase: str) -> Failure:
         text = f"{text}; a run has no keyboard to read from"
     if isinstance(error, SweepError):
         said = "; ".join(map(str.strip, text.splitlines()))  # the hint stands on a line of its own
-        return Failure("returned" if "metric" in text else "raised", said, phase, "", where)
+        return Failure("returned" if isinstance(error, MetricError) else "raised", said, phase, "", where)
     return Failure("raised", text, phase, name, where)
 
 

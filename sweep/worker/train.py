@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sweep import forkserver
 from sweep.determinism import kernels, seeding
-from sweep.errors import SweepError
+from sweep.errors import MetricError, SweepError
 from sweep.handle import RETURN, Run, as_result, weighed
 from sweep.job import Accident, Cancelled, CannotWrite, Interrupted, Job, OneByOne
 from sweep.plan import SPLIT, RunSpec
@@ -162,7 +162,7 @@ def _trainer(spec: RunSpec, job: Job) -> Trainer:
             for note in notes:
                 run.note(note)
             if not metrics:
-                raise SweepError("gave no metrics", where=where, hint=RETURN)
+                raise MetricError("gave no metrics", where=where, hint=RETURN)
             if not run.outcome:
                 run.result("returned", None)
             yield index, metrics
