@@ -262,7 +262,7 @@ def test_a_node_with_another_torch_is_named_before_work(tmp_path: Path) -> None:
         to = ("--address", cluster.address)
         code, said = finish(kit.start(*words, "--out", "exact", "--deterministic", *to, folder=tmp_path))
         assert code == 2, said
-        assert "has torch 1.0, here 2." in said
+        assert "has torch 1.0 (here 2." in said
         assert "install the same packages on every node" in said
         assert "Traceback" not in said
         assert not (tmp_path / "exact").exists()
