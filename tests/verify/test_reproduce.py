@@ -176,7 +176,7 @@ def test_of_a_function_the_weights_and_the_metrics_are_compared(strangers: Path)
     found = reproduce(replace(subject, record=other))
     assert found.difference is not None
     assert (found.equal, found.difference.link) == (False, "metrics/test/loss")
-    assert "differs first at metric test/loss between the record and this training" in str(found)
+    assert "the first difference is in metric test/loss between the record and this training" in str(found)
 
 
 def test_a_strangers_code_runs_only_when_trusted(
