@@ -167,7 +167,7 @@ def vector_epochs(recipe: Any, runs: Sequence[Any], width: int, epochs: int = 6)
     from sweep.determinism import seeding
     from sweep.train.lane import begin, set_up
     from sweep.train.precision import flags
-    from sweep.train.vector.pack import Pack, Seat
+    from sweep.train.vector.pack import THREADS, Pack
     from sweep.train.vector.stack import Stack
 
     seeding.set_threads(1)
@@ -175,13 +175,11 @@ def vector_epochs(recipe: Any, runs: Sequence[Any], width: int, epochs: int = 6)
     recipe = replace(recipe, epochs=epochs)
     setup = set_up(recipe, runs[0], compiled=False)
     taken = []
-    with flags(recipe.precision), ThreadPoolExecutor(4) as threads:
+    with flags(recipe.precision), ThreadPoolExecutor(THREADS) as threads:
         packs = []
         for first in range(0, len(runs), width):
             lanes = [begin(setup, run) for run in runs[first : first + width]]
-            pack = Pack([Seat(lane, row) for row, lane in enumerate(lanes)], Stack(lanes, width))
-            pack.threads = threads
-            packs.append((torch.cuda.Stream(), pack))
+            packs.append((torch.cuda.Stream(), Pack(Stack(lanes, width), threads)))
         for _ in range(epochs):
             torch.cuda.synchronize()
             begun = time.perf_counter()

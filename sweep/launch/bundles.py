@@ -30,14 +30,16 @@ def packs_of(plan: Plan) -> int:
 def gpu_of(plan: Plan) -> float:
     """Return the part of a GPU that a bundle takes. Lanes fill a GPU; vectorised steps may share it if told to."""
     asked = plan.config.resources.gpus
-    if plan.device != "cuda" or lanes_of(plan) == 1:
-        return asked
-    return asked if plan.config.vectorize and asked else 1.0
+    return 1.0 if _packed(plan) and not (plan.config.vectorize and asked) else asked
 
 
 def at_once(plan: Plan) -> int:
     """Return the number of bundles that the GPUs train at once, or 1 if runs share none. Counting loads torch."""
-    return int(gpus_here() / gpu_of(plan)) if plan.device == "cuda" and lanes_of(plan) > 1 else 1
+    return int(gpus_here() / gpu_of(plan)) if _packed(plan) else 1
+
+
+def _packed(plan: Plan) -> bool:
+    return plan.device == "cuda" and lanes_of(plan) > 1
 
 
 def bundles(specs: Sequence[RunSpec], most: int, slots: int, packs: int = 1) -> list[Bundle]:

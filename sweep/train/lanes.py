@@ -12,17 +12,15 @@ from math import ceil
 import torch
 
 from sweep.handle import Run
-from sweep.store import Failure
 from sweep.train import loop
 from sweep.train.cuda_graphs import drawing_from, streams
 from sweep.train.lane import Setup, begin, by_point, recipe_id, rehearse, set_up
-from sweep.train.loop import Metrics
+from sweep.train.loop import Result
 from sweep.train.pack import Pack
 from sweep.train.precision import flags
 from sweep.train.probe import Known, probe
 from sweep.train.recipe import Recipe
 
-Result = Metrics | Failure
 ALONE = "trained alone, not in lanes: "
 SHARE = 0.9  # of the free memory: the choice of kernels depends on what is free, so some is left
 

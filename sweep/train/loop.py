@@ -41,9 +41,10 @@ from sweep.train.precision import flags
 from sweep.train.recipe import Recipe
 
 Metrics = dict[str, float]
+Result = Metrics | Failure
 
 
-def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | Failure]]:
+def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Result]]:
     """Train the runs one after the other, and yield each one's position with its metrics or why it has none.
 
     Exceptions of the recipe's parts, and `Interrupted` at a stop, reach the caller.
@@ -59,7 +60,7 @@ def train(recipe: Recipe, runs: Sequence[Run]) -> Iterator[tuple[int, Metrics | 
             yield index, solo(begin(setup, run))
 
 
-def solo(lane: Lane) -> Metrics | Failure:
+def solo(lane: Lane) -> Result:
     """Train a lane from its current point to its end."""
     while not lane.over:
         train_epoch(lane)
@@ -200,7 +201,7 @@ def _with_ids(split: Split, found: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"ids": ids, **{name: value for name, value in found.items() if name != "rows"}}
 
 
-def conclude(lane: Lane) -> Metrics | Failure:
+def conclude(lane: Lane) -> Result:
     """Return the result of a trained lane: weights, predictions and metrics, at the epoch that its rule names."""
     run, row = lane.run, lane.run.last
     rule, epoch = "final", lane.epoch - 1

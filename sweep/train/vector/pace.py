@@ -15,7 +15,7 @@ from sweep.train.lane import epoch_rates, fresh, set_up
 from sweep.train.precision import flags
 from sweep.train.recipe import Recipe
 from sweep.train.vector.check import check, other
-from sweep.train.vector.pack import Pack, Seat
+from sweep.train.vector.pack import Pack
 from sweep.train.vector.stack import Stack
 
 
@@ -33,9 +33,9 @@ def pace(recipe: Recipe, run: Run, width: int, *, seconds: float) -> float:
     with flags(recipe.precision):
         check(setup, replace(run, spec=replace(run.spec, vectorize=width)))
         lanes = [fresh(setup, other(run, row)) for row in range(width)]
-        pack = Pack([Seat(lane, row) for row, lane in enumerate(lanes)], Stack(lanes, width))
-        plan, size = pack.stack.plan, min(recipe.batch_size, len(setup.data.train))
-        with ThreadPoolExecutor(1) as pack.threads:
+        with ThreadPoolExecutor(1) as threads:
+            pack = Pack(Stack(lanes, width), threads)
+            plan, size = pack.stack.plan, min(recipe.batch_size, len(setup.data.train))
             plan.begin(lanes[0], pack._orders(), epoch_rates(lanes[0]))
         whole = max(1, plan.whole)
 

@@ -10,16 +10,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from sweep.store import Failure
 from sweep.train.cuda_graphs import LOOK, Throttle, capture
 from sweep.train.feed import Feed
 from sweep.train.lane import Lane, draw_order, epoch_rates, set_key
-from sweep.train.loop import Metrics, conclude, guarded, save_all, say_first_batch, turn
+from sweep.train.loop import Result, conclude, guarded, save_all, say_first_batch, turn
 from sweep.train.vector.stack import Stack
 
-Result = Metrics | Failure
-
-THREADS = 4  # with a GPU; more would keep Python's lock from the thread that launches steps
+THREADS = 4  # of a process with a GPU; more would keep Python's lock from the thread that launches steps
 
 
 @dataclass(frozen=True)
@@ -34,23 +31,21 @@ class Seat:
 class Pack:
     """Lanes at the same point of training, trained together until each has ended.
 
-    graphs: by number of steps and batch size; None if such a step was done but is not captured yet. places: memory of
-    brought batches, by size. ahead: the result of `_drawn` for the next epoch.
+    seats: of the lanes that have not ended. threads: draw orders and take digests, for all packs that train side by
+    side. graphs: by number of steps and batch size; None if such a step was done but is not captured yet. places:
+    memory of brought batches, by size. ahead: the result of `_drawn` for the next epoch.
     """
 
-    seats: list[Seat]
     stack: Stack
+    threads: ThreadPoolExecutor
     feed: Feed | None = None
     graphs: dict[tuple[int, int], torch.cuda.CUDAGraph | None] = field(default_factory=dict)
     places: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     throttle: Throttle = field(default_factory=Throttle)
-    threads: ThreadPoolExecutor = field(init=False)
     ahead: tuple[Tensor, list[Future[dict[int, torch.Generator]]]] | None = None
 
-    @property
-    def workers(self) -> int:
-        """Return the number of threads that draw orders and take digests. On a CPU, its cores have other work."""
-        return THREADS if self.stack.device == "cuda" else 1
+    def __post_init__(self) -> None:
+        self.seats = [Seat(lane, row) for row, lane in enumerate(self.stack.lanes)]
 
     def results(self) -> Iterator[tuple[int, Result] | None]:
         """Train until every lane has ended, and yield the position and result of each lane when it ends.
@@ -58,13 +53,12 @@ class Pack:
         Between steps, None is yielded now and then: it can be another pack's turn.
         Raises: OutOfMemoryError; Interrupted at a stop, after every lane is saved.
         """
-        with ThreadPoolExecutor(self.workers) as self.threads:
-            while self.seats:
-                yield from self._epoch()
-                yield from self._end_epoch()
-                due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
-                if any(due):
-                    self.save()
+        while self.seats:
+            yield from self._epoch()
+            yield from self._end_epoch()
+            due = [seat.lane.run.checkpoint_due(epoch_end=True) for seat in self.seats]
+            if any(due):
+                self.save()
 
     def _epoch(self) -> Iterator[None]:
         stack, first = self.stack, self.seats[0].lane
@@ -171,7 +165,7 @@ class Pack:
         def draw(rows: Sequence[int]) -> dict[int, torch.Generator]:
             return {row: draw_order(lane, before[row], made[row])[1] for row in rows}
 
-        shares = (list(before)[first :: self.workers] for first in range(self.workers))
+        shares = (list(before)[first::THREADS] for first in range(THREADS))
         return made, [self.threads.submit(draw, share) for share in shares if share]
 
     def _end_epoch(self) -> Iterator[tuple[int, Result]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
 from math import ceil
@@ -15,11 +16,11 @@ from sweep.handle import Run
 from sweep.job import Interrupted
 from sweep.train.lane import Setup, begin, by_point, recipe_id, set_up
 from sweep.train.lanes import SHARE, packed, release
-from sweep.train.loop import conclude, guarded
+from sweep.train.loop import Result, conclude, guarded
 from sweep.train.precision import flags
 from sweep.train.recipe import Recipe
 from sweep.train.vector.check import check
-from sweep.train.vector.pack import Pack, Result, Seat
+from sweep.train.vector.pack import THREADS, Pack
 from sweep.train.vector.stack import Stack
 
 FILES = 256  # for everything else; each run keeps its history open
@@ -53,15 +54,13 @@ def _checked(setup: Setup, run: Run) -> int:
     """Check the recipe once, and return the bytes of a GPU that one of its packs takes."""
     key = recipe_id(run)
     if key not in _CHECKED:
-        before = 0
         if run.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
+        before = torch.cuda.memory_allocated()  # 0 without a GPU
         check(setup, run)
-        most = torch.cuda.max_memory_allocated() if run.device == "cuda" else 0
-        _CHECKED[key] = max(1, 2 * (most - before))  # its graphs keep the memory of a step
-        if run.device == "cuda":
-            release()
+        # Twice what the check took, because the graphs of a pack keep the memory of a step.
+        _CHECKED[key] = max(1, 2 * (torch.cuda.max_memory_allocated() - before))
+        release()
     return _CHECKED[key]
 
 
@@ -74,10 +73,10 @@ def _packs(setup: Setup, runs: Sequence[Run], width: int, indices: Sequence[int]
             continue
         count = ceil(len(group) / width)
         waiting += [group[i * len(group) // count : (i + 1) * len(group) // count] for i in range(count)]
-    made = (
-        Pack([Seat(lane, row) for row, lane in enumerate(group)], Stack(group, width), setup.feed) for group in waiting
-    )
-    yield from side_by_side(made, ceil(len(indices) / width))
+    # On a CPU, the cores have other work.
+    with ThreadPoolExecutor(THREADS if runs[0].device == "cuda" else 1) as threads:
+        made = (Pack(Stack(group, width), threads, setup.feed) for group in waiting)
+        yield from side_by_side(made, ceil(len(indices) / width))
 
 
 def side_by_side(packs: Iterator[Pack], most: int) -> Iterator[tuple[int, Result]]:
