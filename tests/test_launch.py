@@ -23,7 +23,7 @@ from sweep.plan import Plan
 from sweep.prepare import manifest_of, prepare, resolve_device
 from sweep.store import Record, Store
 from sweep.store.atomic import TEMPORARY
-from sweep.store.names import STOP, TOKEN
+from sweep.store.names import LOG, STOP, TOKEN
 from sweep.store.owner import this_process
 
 
@@ -83,6 +83,19 @@ def test_three_kills_are_a_failure_and_fewer_are_not(tmp_path: Path, times: int,
     assert statuses(tmp_path / "runs") == {1: "ok", 2: status, 3: "ok"}
     assert sorted(finished(events)) == ["seed1", "seed2", "seed3"]
     assert len([e for e in events if isinstance(e, Retried)]) == min(times, 2)
+
+
+def test_the_log_of_a_run_that_killed_its_workers_ends_with_what_they_said_last(tmp_path: Path) -> None:
+    def says(task: Any) -> None:
+        Store.open(tmp_path / "runs").begin(task[0]).log_text("Traceback\nRuntimeError: the reason\n")
+
+    launched(tmp_path / "runs", dying(3, then=says))
+    counts = Store.open(tmp_path / "runs").member("seed2")
+    assert counts.record is not None
+    assert counts.record.failure is not None
+    assert counts.record.failure.kind == "killed"
+    assert counts.folder is not None
+    assert (counts.folder / LOG).read_text().endswith("ends with:\nTraceback\nRuntimeError: the reason\n")
 
 
 @pytest.mark.usefixtures("unforked")

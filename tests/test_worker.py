@@ -17,7 +17,7 @@ import torch
 
 from sweep import forkserver
 from sweep.config import load
-from sweep.job import Answer, Cancelled, Job
+from sweep.job import Answer, Cancelled, Job, OneByOne
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
 from sweep.store import Failure, Manifest, Member, Record, Store, atomic
 from sweep.store.names import TOKEN
@@ -266,6 +266,16 @@ def test_what_ends_the_worker_itself_leaves_nobody_at_work(
     with pytest.raises(type(error)):
         trained.go()
     assert trained.member.status == status
+
+
+def test_runs_trained_together_that_end_in_an_error_say_it_in_one_line(tmp_path: Path) -> None:
+    def function(run: Any) -> dict[str, float]:
+        raise RuntimeError("the device is broken\nSearch for its name\n")
+
+    trained = Trained(tmp_path / "runs", function, planned((1, 2)))
+    (why,) = work(tuple(trained.plan), trained.job)
+    assert isinstance(why, OneByOne)
+    assert str(why) == "RuntimeError: the device is broken"
 
 
 def test_a_second_attempt_is_late_and_changes_nothing(train: Train) -> None:

@@ -80,10 +80,12 @@ def collect(device: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def remember() -> None:
     """Fill the caches of values that no run changes, for the processes that are forked from this one."""
-    _machine(), _software(), _versions(_PACKAGES), _git_commit(os.getcwd())
+    _machine(), _versions(_PACKAGES), _git_commit(os.getcwd())
     platform.platform(), platform.python_version(), platform.node()
     if torch.version.cuda:
         _cuda_libraries()
+    elif not torch.version.hip:  # in a build for GPUs, torch starts the driver to describe itself: no fork could use it
+        _software()
 
 
 _NO_CUDA = ("gpu", "cuda", "cudnn", "cuda_libraries", "cuda_settings", "driver")

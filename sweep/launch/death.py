@@ -15,12 +15,15 @@ from dataclasses import dataclass, field
 
 from sweep.job import Accident
 from sweep.plan import RunSpec
-from sweep.store import Failure, Store
+from sweep.store import Failure, Store, atomic
+from sweep.store.attempt import LOG_LIMIT
+from sweep.store.names import LOG
 from sweep.store.owner import Owner
 from sweep.words import plural
 
 KILLS = 3  # a run that has killed its worker this often has failed and is not retried
 LOSSES = 10  # a run that was lost this often, for any reason, is not retried by this command
+LAST = 40  # lines of a log
 ENDING = 10.0  # seconds to wait for killed processes to end
 
 
@@ -43,9 +46,17 @@ class Deaths:
 
 
 def fail(store: Store, spec: RunSpec, failure: Failure, launch: str) -> None:
-    """Record the failure of a run whose worker cannot do it, unless the run has a record after all."""
+    """Record the failure of a run whose worker cannot do it, unless the run has a record after all.
+
+    Its log ends with the last lines of the attempt before, because reports name the log of the attempt that counts.
+    """
     attempt = store.begin(spec, launch)
     attempt.log_text(f"{failure}\n")
+    for before in attempt.previous[:1]:
+        with suppress(OSError, ValueError):
+            lines = atomic.read(before / LOG, LOG_LIMIT).decode(errors="replace").rstrip().splitlines()[-LAST:]
+            if lines:
+                attempt.log_text("\n".join([f"\nThe log of {before.name}, the attempt before, ends with:", *lines, ""]))
     store.fail(attempt, spec, failure, attempts=attempt.number - 1)
 
 

@@ -76,7 +76,8 @@ class Group:
         section = next(s for s in self.sections if position < s.first + s.count)
         if belt is not None:
             if section.fed is None:
-                section.fed = torch.empty_like(belt.inputs[self.rows]), torch.empty_like(belt.targets[self.rows])
+                with torch.cuda.stream(self.root):  # on another stream, filling new memory could come after the copy
+                    section.fed = torch.empty_like(belt.inputs[self.rows]), torch.empty_like(belt.targets[self.rows])
             belt.give(self.rows, *section.fed, self.root)
         if section.graph is None and section.warm:
             pool = next((s.graph.pool() for s in self.sections if s.graph is not None), None)

@@ -69,7 +69,8 @@ def attempted(runs: Sequence[Run], job: Job) -> Iterator[Result]:
         if reason := of_an_accident(error):
             raise Accident(runs[0].attempt.hide(reason)) from error
         if len(pending) > 1 and phase == "train" and not isinstance(error, TimeLimit):
-            raise OneByOne(runs[0].attempt.hide(f"{type(error).__name__}: {text_of(error)}")) from error
+            first = text_of(error).strip().partition("\n")[0]
+            raise OneByOne(runs[0].attempt.hide(f"{type(error).__name__}: {first}")) from error
         failure = _late(job) or failure_of(error, phase)
         if failure.kind == "nondeterministic" and phase == "train":
             failure = replace(failure, message=kernels.explained(error, spec.device))

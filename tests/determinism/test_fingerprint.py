@@ -176,6 +176,20 @@ def test_the_thread_count_is_the_effective_one():
     assert numeric()["threads"] == 2
 
 
+def test_before_a_fork_nothing_is_asked_that_starts_the_driver_of_a_gpu(monkeypatch):
+    """In a build for GPUs `torch.__config__.show()` starts the driver, which then works in no forked process."""
+    asked = []
+    monkeypatch.setattr(torch.__config__, "show", lambda: asked.append(1) or "")
+    fingerprint._software.cache_clear()
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    fingerprint.remember()
+    assert not asked
+    monkeypatch.setattr(torch.version, "cuda", None)
+    fingerprint.remember()
+    assert asked, "elsewhere it is remembered"
+    fingerprint._software.cache_clear()
+
+
 def test_the_context_tells_versions_and_the_commit_and_no_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("API_TOKEN", "hunter2")
     monkeypatch.chdir(tmp_path)

@@ -210,7 +210,7 @@ class Counting(nn.Module):
         ({"loss": _draw}, "on the CPU"),
         ({"loss": _masked}, "keep its values on the device"),
         ({"optimizer": plain_adam}, "capturable"),
-        ({"model": lambda data: Counting()}, "other bits"),
+        ({"model": lambda data: Counting()}, "different bits"),
     ],
     ids=["item", "host-draw", "data-dependent-shape", "optimizer", "python-state"],
 )

@@ -43,13 +43,17 @@ def digits(*, epochs: int = 2, bad: int = -1):
         return Breaking(inner) if torch.initial_seed() == stream_seed(bad, "init") else inner
 
     return replace(made, model=model) if bad >= 0 else made
+
+
+def drawn(run):
+    return {"test/drawn": float(torch.rand(1, device="cuda")), "test/seed": run.seed}
 '''
 
 
-def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def sweep(folder: Path, *words: str, code: str = "recipe=ours:digits") -> subprocess.CompletedProcess[str]:
     (folder / "ours.py").write_text(RECIPE)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
-    command = [sys.executable, "-m", "sweep.cli", "run", "recipe=ours:digits", "--out", "out", *words]
+    command = [sys.executable, "-m", "sweep.cli", "run", code, "--out", "out", *words]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
@@ -69,6 +73,19 @@ def process(folder: Path, seed: int) -> str:
     *_, log = sorted(folder.glob(f"out/members/seed{seed}/attempt-*/log.txt"))
     (line,) = (line for line in log.read_text().splitlines() if line.startswith("on GPU"))
     return line.split()[-1]
+
+
+def test_a_function_of_the_user_finds_the_gpu_in_its_forked_process(tmp_path: Path) -> None:
+    found = {}
+    for engine in ("ray", "inline"):
+        folder = tmp_path / engine
+        folder.mkdir()
+        done = sweep(folder, "--seeds", "1,2", "--deterministic", "--engine", engine, code="train=ours:drawn")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {record["context"]["process"] for record in records(folder).values()} == {"forked"}
+        found[engine] = {seed: record["metrics"]["test/drawn"] for seed, record in records(folder).items()}
+    assert found["ray"] == found["inline"]
+    assert found["ray"][1] != found["ray"][2]
 
 
 def test_a_lane_that_breaks_the_device_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
