@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from answered import answering, graded
 from scipy import stats as oracle
 
 import sweep
@@ -23,35 +24,35 @@ from sweep.store import Member, Store, scores
 SEEDS = (3, 1, 2)
 
 
-def graded(run: sweep.Run, *, skill: float = 0.6, repeats: int = 1, items: int = 40, fails: int = -1) -> None:
-    if run.seed == fails:
-        raise RuntimeError("no answer")
-    hard = np.random.default_rng(0).random(items)
-    draw = np.random.default_rng([run.seed, int(100 * skill)])
-    ids = np.tile(np.arange(items), repeats)
-    score = (hard[ids] + draw.normal(0, 0.3, ids.size) < skill).astype(int)
-    run.save_scores("quiz", ids=ids, score=score, cluster=ids // 4, repeat=np.repeat(np.arange(repeats), items))
-
-
 def swept(folder: Path, **params: float) -> Store:
     sweep.run(graded, seeds=SEEDS, engine="inline", out=folder, params=params, tasks={})
     return Store.open(folder)
 
 
-def test_a_run_keeps_the_score_of_each_item_and_its_mean_is_a_metric(tmp_path: Path) -> None:
-    store = swept(tmp_path / "a")
-    (found,) = evaluation.items(store, "quiz")
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return swept(tmp_path_factory.mktemp("plain") / "a")
+
+
+@pytest.fixture(scope="module")
+def lacking(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A sweep whose seed 2 failed."""
+    return swept(tmp_path_factory.mktemp("lacking") / "a", fails=2)
+
+
+def test_a_run_keeps_the_score_of_each_item_and_its_mean_is_a_metric(plain: Store) -> None:
+    (found,) = evaluation.items(plain, "quiz")
     assert found.seeds == (1, 2, 3)
     assert (found.planned, found.failed, len(found.ids), found.mean.clusters) == (3, 0, 40, 10)
-    recorded = {m.seed: m.record.metrics["quiz/score"] for m in store.scan() if m.record}
+    recorded = {m.seed: m.record.metrics["quiz/score"] for m in plain.scan() if m.record}
     assert [recorded[seed] for seed in found.seeds] == pytest.approx(found.table.mean(axis=1), abs=1e-12)
     assert found.binary
     assert [one.k for one in found.passes] == [1, 3]
     assert found.passes[0].at == pytest.approx(found.mean.mean)
     assert found.passes[0].at == pytest.approx(found.passes[0].all)
-    assert evaluation.names(store) == ["quiz"]
+    assert evaluation.names(plain) == ["quiz"]
     with pytest.raises(SweepError, match="quiz"):
-        evaluation.items(store, "other")
+        evaluation.items(plain, "other")
 
 
 def test_repeats_within_a_seed_are_the_tries_of_pass_at_k(tmp_path: Path) -> None:
@@ -62,12 +63,11 @@ def test_repeats_within_a_seed_are_the_tries_of_pass_at_k(tmp_path: Path) -> Non
         evaluation.items(Store.open(tmp_path / "a"), "quiz", ks=[5])
 
 
-def test_a_failed_seed_is_counted_and_not_averaged(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    store = swept(tmp_path / "a", fails=2)
-    (found,) = evaluation.items(store, "quiz")
+def test_a_failed_seed_is_counted_and_not_averaged(lacking: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    (found,) = evaluation.items(lacking, "quiz")
     assert (found.seeds, found.planned, found.failed) == ((1, 3), 3, 1)
     capfd.readouterr()
-    assert main(["items", str(tmp_path / "a")]) == 0
+    assert main(["items", str(lacking.path)]) == 0
     said = capfd.readouterr().out
     assert "n = 2, 1 failed" in said
     assert "1 of 3 planned seeds saved no scores" in said
@@ -91,35 +91,34 @@ def test_two_directories_are_paired_by_item_and_by_seed(tmp_path: Path, capfd: p
 
 
 def test_the_report_has_a_row_with_the_intervals_over_seeds_items_and_both(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    lacking: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store = swept(tmp_path / "a", fails=2)
-    (found,) = evaluation.items(store, "quiz")
-    (row,) = sweep.open(tmp_path / "a").report.items
+    (found,) = evaluation.items(lacking, "quiz")
+    (row,) = sweep.open(lacking.path).report.items
     assert (row.name, row.mean, row.lacking) == ("quiz", found.mean, 1)
     capfd.readouterr()
     for more in ((), ("--full",)):
-        assert main(["report", str(tmp_path / "a"), *more]) == 0
+        assert main(["report", str(lacking.path), *more]) == 0
         said = " ".join(capfd.readouterr().out.split())
         assert "quiz, 40 items" in said
         assert "10 clusters of items count as one draw each" in said
         assert "1 planned seed saved no scores of quiz" in said
-    assert main(["report", str(tmp_path / "a"), "--json"]) == 0
+    assert main(["report", str(lacking.path), "--json"]) == 0
     told = json.loads(capfd.readouterr().out)["items"][0]["mean"]
     assert found.mean.over_both is not None
     assert told["over_both"]["low"] == found.mean.over_both.low
-    assert 'id="items"' in page(store)
+    assert 'id="items"' in page(lacking)
 
 
-def test_a_report_with_items_scans_its_directory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, scan, scanned = swept(tmp_path / "a"), Store.scan, []
+def test_a_report_with_items_scans_its_directory_once(plain: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan, scanned = Store.scan, []
 
     def counted(self: Store, **asked: bool) -> Iterator[Member]:
         scanned.append(self)
         return scan(self, **asked)
 
     monkeypatch.setattr(Store, "scan", counted)
-    assert build(store).items
+    assert build(plain).items
     assert len(scanned) == 1
 
 
@@ -257,14 +256,6 @@ def test_a_program_names_the_file_of_its_items(tmp_path: Path, monkeypatch: pyte
     assert {m.record.metrics["quiz/score"] for m in Store.open(Path("out")).scan() if m.record} == {
         float(mean) for mean in found.table.mean(axis=1)
     }
-
-
-def answering(run: sweep.Run, *, doubt: float = 0.2) -> None:
-    draw = np.random.default_rng([run.seed, int(100 * doubt)])
-    targets = np.arange(60) % 3
-    said = np.where(draw.random(60) < doubt * (np.arange(60) >= 30), draw.integers(0, 3, 60), targets)
-    run.save_predictions("test", ids=np.arange(60), targets=targets, probs=np.eye(3)[said])
-    run.log({"test/accuracy": float((said == targets).mean())}, step=1)
 
 
 def test_answers_that_depend_on_the_seed_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

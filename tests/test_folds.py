@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from answered import N, folded
 from finished import failure, planned, sweep_of
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
@@ -32,7 +33,7 @@ from sweep.train.data import load as load_data
 from sweep.train.params import Data
 from sweep.train.read import Raw
 
-N, FOLDS = 40, 4  # examples, folds
+FOLDS = 4
 
 
 def gather(store: Store, *, allow_missing: bool = False) -> Any:
@@ -147,54 +148,44 @@ def test_a_group_column_is_no_input_and_part_of_what_is_identified(tmp_path: Pat
         sweep.data.table(tmp_path / "t.csv", "y", group="nobody").load()
 
 
-def predicted(run: sweep.Run, *, fails: int = -1, overlap: bool = False) -> dict[str, float]:
-    """Test on every second example, and get most of them right."""
-    if (run.seed, run.fold) == (fails, 1):
-        raise RuntimeError("no luck")
-    mine = np.arange(N) if overlap else np.flatnonzero(np.arange(N) % run.folds == run.fold)
-    draw = np.random.default_rng([run.seed, run.fold])
-    right = draw.random(mine.size) < 0.8
-    targets = mine % 2
-    probs = np.eye(2)[np.where(right, targets, 1 - targets)] * 0.8 + 0.1
-    run.save_predictions("test", ids=mine, targets=targets, probs=probs)
-    run.save_scores("quiz", ids=mine, score=right)
-    return {"test/accuracy": float(right.mean())}
-
-
-def swept(folder: Path, seeds: Any = (1, 2, 3), **params: Any) -> Store:
-    sweep.run(predicted, seeds=seeds, folds=2, engine="inline", out=folder, params=params)
+def swept(folder: Path, **params: Any) -> Store:
+    sweep.run(folded, seeds=[1, 2, 3], folds=2, engine="inline", out=folder, params=params)
     return Store.open(folder)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Three seeds of two folds each."""
+    return swept(tmp_path_factory.mktemp("whole") / "a")
+
+
 def test_the_folds_of_a_seed_are_one_member_that_predicts_every_example(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    whole: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    store = swept(tmp_path / "a")
-    assert sorted(m.key for m in store.scan())[:2] == ["seed1-fold0", "seed1-fold1"]
-    found = gather(store)
+    assert sorted(m.key for m in whole.scan())[:2] == ["seed1-fold0", "seed1-fold1"]
+    found = gather(whole)
     assert found.labels == ("seed1", "seed2", "seed3")
     assert found.ids.tolist() == list(range(N))
     right = (found.probs.argmax(axis=2) == found.targets).mean(axis=1)
-    row = build(store).primary_rows[0]
+    row = build(whole).primary_rows[0]
     assert (row.n, row.planned, row.ok) == (3, 3, 3)
     assert row.mean == pytest.approx(right.mean())
-    assert evaluation.answers(store, {}).votes.members == 3
-    (items,) = evaluation.items(store, "quiz")
+    assert evaluation.answers(whole, {}).votes.members == 3
+    (items,) = evaluation.items(whole, "quiz")
     assert items.table.shape == (3, N)
     capfd.readouterr()
-    assert main(["report", str(tmp_path / "a")]) == 0
+    assert main(["report", str(whole.path)]) == 0
     assert "over seeds and 2 folds of this data set, for new data" in " ".join(capfd.readouterr().out.split())
-    assert main(["ensemble", str(tmp_path / "a")]) == 0
+    assert main(["ensemble", str(whole.path)]) == 0
     assert "3 members on test, 40 examples" in capfd.readouterr().out
     with pytest.raises(EnsembleError, match="without one fold"):
-        sweep.load_ensemble(tmp_path / "a")
+        sweep.load_ensemble(whole.path)
 
 
 def test_the_ensemble_of_all_folds_has_the_scores_of_probabilities_put_together_by_hand(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    whole: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By scikit-learn's log loss on an array that is filled here, fold by fold."""
-    swept(tmp_path / "a")
     probs = np.full((3, N, 2), np.nan)
     for row, seed in enumerate((1, 2, 3)):
         for fold in range(2):
@@ -204,7 +195,7 @@ def test_the_ensemble_of_all_folds_has_the_scores_of_probabilities_put_together_
             probs[row, mine, said], probs[row, mine, 1 - said] = 0.9, 0.1
     mean, targets = probs.mean(axis=0), np.arange(N) % 2
     capfd.readouterr()
-    assert main(["ensemble", str(tmp_path / "a"), "--json"]) == 0
+    assert main(["ensemble", str(whole.path), "--json"]) == 0
     found = {each["metric"]: each for each in json.loads(capfd.readouterr().out)["scores"]}
     assert found["nll"]["ensemble"] == pytest.approx(log_loss(targets, mean), abs=1e-9)
     assert found["nll"]["members_mean"] == pytest.approx(np.mean([log_loss(targets, p) for p in probs]), abs=1e-9)
