@@ -70,6 +70,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[name]
 
 
+@pytest.fixture(scope="module")
+def unforked() -> Iterator[None]:
+    """User code runs in this process, as where no process can be forked: for tests that it makes no difference to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forkserver, "POSSIBLE", False)
+        yield
+
+
 @pytest.fixture
 def quiet() -> Iterator[None]:
     """A report made as for a user: a part that fails is a note."""

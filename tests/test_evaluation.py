@@ -23,6 +23,8 @@ from sweep.store import Member, Store, scores
 
 SEEDS = (3, 1, 2)
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 
 def swept(folder: Path, **params: float) -> Store:
     sweep.run(graded, seeds=SEEDS, engine="inline", out=folder, params=params, tasks={})

@@ -35,6 +35,8 @@ from sweep.train.read import Raw
 
 FOLDS = 4
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 
 def gather(store: Store, *, allow_missing: bool = False) -> Any:
     return matched(store, choose(store), allow_missing=allow_missing)

@@ -7,6 +7,7 @@ import math
 import random
 import shlex
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 from finished import accuracies, failure, normal, planned, put, sweep_of
 
 import sweep
-from sweep import report
+from sweep import forkserver, report
 from sweep.analysis import adaptive as until
 from sweep.cli.app import main
 from sweep.config import from_dict
@@ -23,6 +24,8 @@ from sweep.plan import Cell, Plan, Target
 from sweep.results import open as results
 from sweep.stats import more_seeds, order_rule, sequence_interval, width_rule
 from sweep.store import Predictions, Store
+
+pytestmark = pytest.mark.usefixtures("unforked")
 
 
 def noisy(run, *, shift=0.0, sd=0.01):
@@ -349,7 +352,7 @@ def test_failures_are_no_reason_to_stop_looking(tmp_path):
 
 
 @pytest.mark.ray
-def test_on_ray_the_same_seeds_count_though_others_ran_beside(tmp_path):
+def test_on_ray_the_same_seeds_count_though_others_ran_beside(tmp_path, monkeypatch):
     """Idle slots are given further seeds; which of them count is what one worker alone would have found."""
 
     def train(run):  # of this test alone, so that it travels to the workers by value
@@ -362,6 +365,7 @@ def test_on_ray_the_same_seeds_count_though_others_ran_beside(tmp_path):
 
     settings = {"seeds": [10, 11, 12], "until": "test/accuracy ± 0.01", "max_seeds": 40, "primary": "test/accuracy"}
     alone = sweep.run(train, out=tmp_path / "one", engine="inline", on_event=lambda event: None, **settings).store
+    monkeypatch.setattr(forkserver, "POSSIBLE", sys.platform == "linux")
     beside = sweep.run(train, out=tmp_path / "ray", jobs=2, on_event=lambda event: None, **settings).store
     assert beside.manifest.until["state"] == "met"
     assert beside.manifest.until["counted"] == alone.manifest.until["counted"]

@@ -13,6 +13,8 @@ from sweep.cli.app import main
 from sweep.errors import StoreError
 from sweep.store import Store
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in (folder / "members").rglob("*") if p.is_file()}
