@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import hashlib
 import io
 import json
 import os
@@ -24,13 +25,38 @@ from typing import Any
 CALLS = ("_open", "_write", "_fsync", "_replace", "_link", "_truncate")
 
 
-def inject(fault: dict[str, Any], seen: list[str]) -> None:
-    """Count every call; at number `at`, and with `lasting` at every later one, do what `what` says."""
+def place() -> list[str]:
+    """The lines of the package that led to this call of the store, without those of the store's own writing."""
+    from sweep.store import atomic
+
+    package = Path(atomic.__file__).parents[1]
+    frames = [frame for frame in traceback.extract_stack() if package in Path(frame.filename).parents]
+    return [f"{frame.filename}:{frame.lineno}" for frame in frames if frame.filename != atomic.__file__]
+
+
+def left(folder: Path) -> str:
+    """What a kill at this moment would leave: every file and its content. Temporary files are all alike."""
+    from sweep.store import atomic
+
+    out = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        temporary = path.name.startswith(atomic.TEMPORARY)
+        name = path.with_name(atomic.TEMPORARY) if temporary else path
+        out.update(f"{name}\0{path.stat().st_mode}\0".encode())
+        out.update(path.read_bytes() if path.is_file() and not temporary else b"")
+    return out.hexdigest()
+
+
+def inject(fault: dict[str, Any], seen: list[Any], watched: Path | None = None) -> None:
+    """Count every call; at number `at`, and with `lasting` at every later one, do what `what` says.
+
+    With a folder to be watched, note of each call its place and what a kill before it would leave.
+    """
     from sweep.store import atomic
 
     def wrapped(name: str, real: Any) -> Any:
         def call(*arguments: Any) -> Any:
-            seen.append(name)
+            seen.append({"name": name, **({"place": place(), "left": left(watched)} if watched else {})})
             now = len(seen) - 1
             due = now >= fault["at"] if fault.get("lasting") else now == fault["at"]
             if due and fault["when"] == "half" and name == "_write":
@@ -60,8 +86,9 @@ def child(order: dict[str, Any]) -> None:
     os.dup2(out, 2)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
-    seen: list[str] = []
-    inject({"at": -1, "when": "", "what": "", **order.get("fault", {})}, seen)
+    seen: list[Any] = []
+    watched = Path(order["folder"]) / order["watched"] if "watched" in order else None
+    inject({"at": -1, "when": "", "what": "", **order.get("fault", {})}, seen, watched)
     sys.argv = ["sweep", *order["argv"]]
     from sweep.cli.app import main
 
