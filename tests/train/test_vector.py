@@ -24,6 +24,7 @@ from sweep.job import Interrupted
 from sweep.plan import stream_seed
 from sweep.store import Failure
 from sweep.train import vector
+from sweep.train.augment import build
 from sweep.train.data import Dataset
 from sweep.train.lane import set_up
 from sweep.train.params import Augment, StopEarly
@@ -42,50 +43,66 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-def handles(folder: Path, seeds: Sequence[int], **more: Any) -> list[Any]:
-    return [kit.handle(folder / f"seed{seed}", seed, vectorize=WIDTH, device="cpu", **more) for seed in seeds]
+def handles(folder: Path, seeds: Sequence[int], name: str = "", **more: Any) -> list[Any]:
+    """Runs of one recipe, which is checked once in this folder. name: of the launch."""
+    return [kit.handle(folder / f"{name}{seed}", seed, vectorize=WIDTH, device="cpu", **more) for seed in seeds]
 
 
-def trained(made: Recipe, folder: Path, seeds: Sequence[int]) -> Chains:
-    runs = handles(folder, seeds)
+def trained(made: Recipe, folder: Path, seeds: Sequence[int], name: str = "") -> Chains:
+    runs = handles(folder, seeds, name)
     for seed, result in kit.train(vector.train, made, runs).items():
         assert not isinstance(result, Failure), (seed, result)
     return {run.seed: kit.chain(run) for run in runs}
 
 
-@pytest.mark.parametrize(("model", "optimizer"), [("mlp", "sgd"), ("mlp", "adamw"), ("cnn", "adamw")])
+def resumed(made: Recipe, folder: Path, seeds: Sequence[int], looks: int, again: Sequence[int]) -> list[Any]:
+    """Stop the seeds at a look after so many, and train runs of seeds `again` that resume from them."""
+    left = [None] * looks
+
+    def stopping() -> bool:
+        return not left or bool(left.pop())
+
+    with pytest.raises(Interrupted):
+        kit.train(vector.train, made, handles(folder, seeds, f"first{looks}-", stopping=stopping, every=(0, 0)))
+    found = [
+        run
+        for seed in again
+        for run in handles(folder, [seed], f"again{looks}-", previous=(folder / f"first{looks}-{seed}",))
+    ]
+    kit.train(vector.train, made, found)
+    return found
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Chains:
+    return trained(kit.recipe("mlp"), tmp_path_factory.mktemp("plain"), range(4))
+
+
+@pytest.fixture(scope="module")
+def small_batches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path, Chains]:
+    """A recipe, the folder in which it is checked, and what it gives for the seeds of two packs and a part of one."""
+    made, folder = kit.recipe("mlp", batch_size=8, epochs=3), tmp_path_factory.mktemp("small batches")
+    return made, folder, trained(made, folder, range(2 * WIDTH + 3), "in turn")
+
+
+@pytest.mark.parametrize(("model", "optimizer"), [("mlp", "sgd"), ("cnn", "adamw")])
 def test_a_seed_has_its_bits_in_any_company_and_row(model: str, optimizer: str, tmp_path: Path) -> None:
     made = kit.recipe(model, optimizer)
-    wanted = trained(made, tmp_path / "full", range(WIDTH))
+    wanted = trained(made, tmp_path, range(WIDTH), "full")
     assert len({links["final"] for links in wanted.values()}) == WIDTH
-    assert trained(made, tmp_path / "backwards", range(WIDTH - 1, -1, -1)) == wanted
-    assert trained(made, tmp_path / "alone", [3]) == {3: wanted[3]}
-    others = trained(made, tmp_path / "others", [20, 5, 21, 22])
-    assert others[5] == wanted[5]
-    many = trained(made, tmp_path / "two packs", range(WIDTH + 2))
-    assert {seed: many[seed] for seed in wanted} == wanted
+    assert trained(made, tmp_path, [3], "alone") == {3: wanted[3]}
+    backwards = trained(made, tmp_path, range(WIDTH + 1, -1, -1), "two packs")
+    assert {seed: backwards[seed] for seed in wanted} == wanted
 
 
 @pytest.mark.parametrize("after", [1, 9, 12])  # within the first epoch, at its end, within the second
-def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(after: int, tmp_path: Path) -> None:
-    made, seeds = kit.recipe("mlp", batch_size=8, epochs=3), range(4)
-    wanted = trained(made, tmp_path / "whole", seeds)
-    looks: list[int] = []
-
-    def stopping() -> bool:
-        looks.append(1)
-        return len(looks) > after
-
-    def handle(name: str, seed: int, **more: Any) -> Any:
-        return kit.handle(tmp_path / f"{name}{seed}", seed, vectorize=WIDTH, device="cpu", **more)
-
-    runs = [handle("first", seed, stopping=stopping, every=(0, 0)) for seed in seeds]
-    with pytest.raises(Interrupted):
-        kit.train(vector.train, made, runs)
-    again = [handle("again", s, previous=(tmp_path / f"first{s}",)) for s in (3, 0)] + [handle("again", 9)]
-    kit.train(vector.train, made, again)
+def test_an_interrupted_pack_goes_on_to_the_same_bits_in_other_company(
+    after: int, small_batches: tuple[Recipe, Path, Chains]
+) -> None:
+    made, folder, wanted = small_batches
+    again = resumed(made, folder, range(4), after, [3, 0, 9])
     assert [run.resumed for run in again] == [True, True, False]
-    assert {run.seed: kit.chain(run) for run in again if run.seed != 9} == {seed: wanted[seed] for seed in (3, 0)}
+    assert {run.seed: kit.chain(run) for run in again} == {seed: wanted[seed] for seed in (3, 0, 9)}
 
 
 @pytest.fixture
@@ -95,8 +112,10 @@ def three_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("three_at_once")
-def test_packs_side_by_side_have_the_bits_of_packs_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, seeds = kit.recipe("mlp", batch_size=8, epochs=3), range(2 * WIDTH + 3)
+def test_packs_side_by_side_have_the_bits_of_packs_in_turn(
+    small_batches: tuple[Recipe, Path, Chains], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, folder, wanted = small_batches
     steps: list[int] = []
     step = stack.Stack.step
 
@@ -104,37 +123,21 @@ def test_packs_side_by_side_have_the_bits_of_packs_in_turn(tmp_path: Path, monke
         steps.append(id(self))
         step(self, *given)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(stack.Stack, "step", watched)
-        found = trained(made, tmp_path / "beside", seeds)
+    monkeypatch.setattr(stack.Stack, "step", watched)
+    found = trained(made, folder, list(wanted), "beside")
     turns = [a for a, b in pairwise([*steps, 0]) if a != b]
     assert max(Counter(turns).values()) > 1  # a pack came back to the device after another's turn
     assert len(set(steps[-50:])) == 3
-    for first in (0, WIDTH):
-        alone = trained(made, tmp_path / f"alone{first}", range(first, first + 2))
-        assert alone == {seed: found[seed] for seed in alone}
+    assert found == wanted
 
 
 @pytest.mark.usefixtures("three_at_once")
-def test_a_stop_saves_every_pack(tmp_path: Path) -> None:
-    made, seeds = kit.recipe("mlp", batch_size=8, epochs=3), range(2 * WIDTH + 1)
-    wanted = trained(made, tmp_path / "whole", seeds)
-    looks: list[int] = []
-
-    def stopping() -> bool:
-        looks.append(1)
-        return len(looks) > 7
-
-    def handle(name: str, seed: int, **more: Any) -> Any:
-        return kit.handle(tmp_path / f"{name}{seed}", seed, vectorize=WIDTH, device="cpu", **more)
-
-    runs = [handle("first", seed, stopping=stopping, every=(0, 0)) for seed in seeds]
-    with pytest.raises(Interrupted):
-        kit.train(vector.train, made, runs)
-    again = [handle("again", seed, previous=(tmp_path / f"first{seed}",)) for seed in seeds]
-    kit.train(vector.train, made, again)
+def test_a_stop_saves_every_pack(small_batches: tuple[Recipe, Path, Chains]) -> None:
+    made, folder, wanted = small_batches
+    seeds = range(2 * WIDTH + 1)
+    again = resumed(made, folder, seeds, 7, seeds)
     assert all(run.resumed for run in again)
-    assert {run.seed: kit.chain(run) for run in again} == wanted
+    assert {run.seed: kit.chain(run) for run in again} == {seed: wanted[seed] for seed in seeds}
 
 
 def test_a_lane_that_diverges_or_ends_early_leaves_its_neighbours_alone(tmp_path: Path) -> None:
@@ -147,33 +150,25 @@ def test_a_lane_that_diverges_or_ends_early_leaves_its_neighbours_alone(tmp_path
                 next(net.parameters()).fill_(float("nan"))
         return net
 
-    made = kit.recipe(
-        "mlp", epochs=8, lr=0.02, stop_early=StopEarly(metric="val/accuracy", patience=1), best="val/loss",
-        schedule=lambda step, steps: 1.0,
+    made = replace(
+        kit.recipe("mlp"), epochs=8, lr=0.02, stop_early=StopEarly(metric="val/accuracy", patience=1), best="val/loss",
+        schedule=lambda step, steps: 1.0, model=model,
     )  # fmt: skip
-    wanted = trained(made, tmp_path / "wanted", [0, 1, 3, 4])
+    wanted = trained(made, tmp_path, [0, 1, 3, 4], "wanted")
     assert len({links["history"].count("\n") for links in wanted.values()}) > 1
-    runs = handles(tmp_path / "mixed", range(5))
-    results = kit.train(vector.train, replace(made, model=model), runs)
+    runs = handles(tmp_path, range(5), "mixed")
+    results = kit.train(vector.train, made, runs)
     failure = results[bad]
     assert isinstance(failure, Failure)
     assert failure.kind == "diverged"
     assert {run.seed: kit.chain(run) for run in runs if run.seed != bad} == wanted
 
 
-def test_batches_of_a_loader_and_augmentation_have_the_same_bits(tmp_path: Path) -> None:
-    shifted = vectorised_augment()
-    made = kit.recipe("mlp", augment=shifted)
-    plain = trained(kit.recipe("mlp"), tmp_path / "plain", range(3))
+def test_batches_of_a_loader_and_augmentation_have_the_same_bits(plain: Chains, tmp_path: Path) -> None:
+    made = kit.recipe("mlp", augment=build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1)))
     wanted = trained(made, tmp_path / "gathered", range(3))
     assert wanted[0]["final"] != plain[0]["final"]
     assert trained(replace(made, loader_workers=0), tmp_path / "fed", range(3)) == wanted
-
-
-def vectorised_augment() -> Any:
-    from sweep.train.augment import build
-
-    return build(Augment(shift=2, flip=True), torch.zeros(1, 1, 1))
 
 
 class Coupled(torch.optim.SGD):
@@ -378,7 +373,7 @@ def test_an_optimizer_is_given_the_groups_that_the_shapes_of_one_model_make(tmp_
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.5, 0.0)
 
 
-@pytest.mark.parametrize(("room", "said"), [(5, "vectorize=4"), (3, "vectorize=2"), (0, "off")])
+@pytest.mark.parametrize(("room", "said"), [(3, "vectorize=2"), (0, "off")])
 def test_rows_that_do_not_fit_are_refused_with_the_width_that_does(
     room: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -408,9 +403,8 @@ def test_another_recipe_is_compiled_from_nothing(tmp_path: Path, monkeypatch: py
     assert len(reset) == 2
 
 
-def test_an_exception_of_one_lane_is_its_own_failure(tmp_path: Path) -> None:
+def test_an_exception_of_one_lane_is_its_own_failure(plain: Chains, tmp_path: Path) -> None:
     made = kit.recipe("mlp")
-    wanted = trained(made, tmp_path / "whole", range(4))
     fitted: list[int] = []
 
     def scoring(data: Dataset) -> Any:
@@ -429,4 +423,4 @@ def test_an_exception_of_one_lane_is_its_own_failure(tmp_path: Path) -> None:
     failed = found[2]
     assert isinstance(failed, Failure)
     assert (failed.kind, failed.exception) == ("raised", "ValueError")
-    assert {run.seed: kit.chain(run) for run in runs if run.seed != 2} == {s: wanted[s] for s in (0, 1, 3)}
+    assert {run.seed: kit.chain(run) for run in runs if run.seed != 2} == {s: plain[s] for s in (0, 1, 3)}
