@@ -15,6 +15,7 @@ from sweep import Results, SweepError
 from sweep.cli.app import main
 from sweep.errors import ConfigError, StoreError, TargetError
 from sweep.launch import Begun, Event, Finished
+from sweep.verify import canary
 
 LINE = {"name": "line", "train": "toys:line"}
 DIGITS = {
@@ -183,7 +184,13 @@ def test_a_recipe_gives_curves_predictions_and_a_report(digits: Results) -> None
     assert len({tuple(d["final"]) for d in digests(results).values()}) == 3
 
 
-def test_equal_seeds_give_equal_bits_and_different_ones_do_not(digits: Results) -> None:
+def test_equal_seeds_give_equal_bits_and_different_ones_do_not(
+    digits: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def done_before(*_: Any, **__: Any) -> Any:
+        raise SweepError("the canary of `digits` trained these steps")
+
+    monkeypatch.setattr(canary, "prove", done_before)
     other_order, _ = trained(DIGITS, [3, 2, 1], out="twice")
     assert digests(digits) == digests(other_order)
     assert digests(digits)[1]["final"] != digests(digits)[2]["final"]

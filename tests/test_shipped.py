@@ -16,6 +16,8 @@ import torch
 import sweep
 from sweep.cli.app import main
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 EXAMPLES = Path(__file__).parents[1] / "configs" / "examples"
 
 
@@ -36,7 +38,7 @@ def run(*words: str) -> int:
 
 
 def test_a_small_gpt_learns_the_text_and_is_served(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["params.width=16", "params.heads=2", "params.layers=1", "params.epochs=4", "params.lr=0.01"]
+    small = ["params.width=16", "params.heads=2", "params.layers=1", "params.epochs=2", "params.lr=0.01"]
     assert run("recipe=gpt:recipe", "--seeds", "0-1", *small) == 0
     results = sweep.open("runs/gpt")
     data = importlib.import_module("gpt").recipe().data()
@@ -64,8 +66,8 @@ def test_the_interval_for_the_true_accuracy_holds_it() -> None:
 def test_an_unmodified_script_balances_a_pole_on_two_tasks() -> None:
     if not find_spec("gymnasium"):
         pytest.skip("needs gymnasium")
-    assert run("cartpole.yaml", "--seeds", "0-1", "params.episodes=10") == 0
+    assert run("cartpole.yaml", "--seeds", "0", "params.episodes=10") == 0
     frame = sweep.open("runs/cartpole").frame
-    assert len(frame) == 4
+    assert len(frame) == 2
     assert frame["task"].nunique() == 2
     assert (frame["return"] > 5).all()

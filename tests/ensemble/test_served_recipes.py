@@ -108,7 +108,7 @@ def recipe(*, kind: str) -> sweep.Recipe:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory, unforked: None) -> Iterator[Path]:
     """One sweep with a variant for each kind of output."""
     folder = tmp_path_factory.mktemp("served")
     (folder / "served_kinds.py").write_text(MODULE)
@@ -135,18 +135,18 @@ def of(runs: Path, kind: str) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "places"),
+    ("kind", "places", "formats"),
     [
-        ("labels", (3,)),
-        ("values", (3,)),
-        ("values of a loss of one's own", (3,)),
-        ("pixels", (4, 5)),
-        ("pixels of a loss of one's own", (4, 5)),
-        ("tied tokens", (7,)),
+        ("labels", (3,), ("pt2", "onnx")),
+        ("values", (3,), ("onnx",)),
+        ("values of a loss of one's own", (3,), ("pt2",)),  # served as `values` are
+        ("pixels", (4, 5), ("onnx",)),
+        ("pixels of a loss of one's own", (4, 5), ("pt2",)),
+        ("tied tokens", (7,), ("pt2", "onnx")),
     ],
 )
 def test_several_outputs_of_an_example_are_served_as_predicted_and_exported(
-    runs: Path, tmp_path: Path, kind: str, places: tuple[int, ...]
+    runs: Path, tmp_path: Path, kind: str, places: tuple[int, ...], formats: tuple[str, ...]
 ) -> None:
     served, inputs, ids, stored = of(runs, kind)
     found = predict(served, inputs)
@@ -155,8 +155,8 @@ def test_several_outputs_of_an_example_are_served_as_predicted_and_exported(
     # Tokens and pixels have ids of their own.
     mean = found["mean"] if found["mean"].shape == (120, *places) else found["mean"].reshape(-1, stored.shape[-1])
     assert mean[ids] == pytest.approx(stored, abs=1e-5)
-    for name in ("one.pt2", "one.onnx"):
-        assert export(served, tmp_path / name, inputs[:9]).exists()
+    for each in formats:
+        assert export(served, tmp_path / f"one.{each}", inputs[:9]).exists()
 
 
 def test_a_label_is_served_with_the_entropies_of_yes_and_no(runs: Path) -> None:
