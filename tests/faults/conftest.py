@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from kit import Nursery
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nursery() -> Iterator[Nursery]:
     made = Nursery()
     yield made

@@ -65,13 +65,22 @@ class Nursery:
 
     def run(self, argv: Sequence[str], folder: Path, **order: Any) -> Trial:
         output = folder / "output.txt"
-        order |= {"argv": list(argv), "folder": str(folder), "output": str(output)}
+        answer = self._answer(argv=list(argv), folder=str(folder), output=str(output), **order)
+        return Trial(answer["code"], output.read_text(errors="replace"), answer["seconds"])
+
+    def start(self, argv: Sequence[str], folder: Path) -> Beside:
+        """Run a command beside those that follow."""
+        output = folder / "beside.txt"
+        answer = self._answer(argv=list(argv), folder=str(folder), output=str(output), beside=True)
+        return Beside(self, answer["pid"], output)
+
+    def _answer(self, **order: Any) -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
-        answer = json.loads(self.process.stdout.readline())
-        return Trial(answer["code"], output.read_text(errors="replace"), answer["seconds"])
+        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return answer
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -79,6 +88,23 @@ class Nursery:
         self.process.wait()
         assert self.process.stdout is not None
         self.process.stdout.close()
+
+
+@dataclass
+class Beside:
+    """A command that runs beside others."""
+
+    nursery: Nursery
+    pid: int
+    output: Path
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def finish(self) -> Trial:
+        """Wait for its end."""
+        answer = self.nursery._answer(finish=self.pid)
+        return Trial(answer["code"], self.output.read_text(errors="replace"), answer["seconds"])
 
 
 def whole(path: Path, seeds: Sequence[int]) -> dict[int, dict[str, str]]:

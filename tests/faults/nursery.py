@@ -1,8 +1,10 @@
 """A process that has loaded everything once and forks a `sweep` command for each trial, with a fault in it.
 
 Not imported by tests: they start it (see kit.Nursery) and send one JSON object a line: argv, the folder to work
-in, where its output goes, and the fault. A fault is put between the store and the operating system: the n-th
-call of the small functions at the top of sweep/store/atomic.py dies or fails, before or after it did its work.
+in, where its output goes, and the fault; or the process of a trial that was only started, to be waited for.
+
+A fault is put between the store and the operating system: the n-th call of the small functions at the top of
+sweep/store/atomic.py dies or fails, before or after it did its work.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import gc
 import hashlib
 import io
 import json
+import locale
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -84,6 +88,13 @@ def child(order: dict[str, Any]) -> None:
     out = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    if "variables" in order:
+        os.environ.update(order["variables"])
+        time.tzset()
+        with contextlib.suppress(locale.Error):  # one that is not installed
+            locale.setlocale(locale.LC_ALL, "")
+    if "file_size" in order:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_size"],) * 2)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     seen: list[Any] = []
@@ -116,33 +127,46 @@ def main() -> None:
         command(["run", f"{folder}/warm.yaml", "--engine", "inline", "--seeds", "0,1", "--out", f"{folder}/warm"])
     gc.collect()
     gc.freeze()  # or every fork would copy what is loaded at its first collection
+    beside: set[int] = set()  # trials that go on beside others
     for line in sys.stdin:
         order = json.loads(line)
-        started = time.monotonic()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                child(order)
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(99)
-        after = order.get("kill_after")
-        if after is not None:
-            while os.waitpid(pid, os.WNOHANG) == (0, 0):
-                if time.monotonic() - started > after:
-                    os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, 0)
-                    print(json.dumps({"code": -9, "seconds": time.monotonic() - started}), flush=True)
-                    break
-                time.sleep(0.001)
-            else:
-                print(json.dumps({"code": 0, "seconds": time.monotonic() - started}), flush=True)
+        begun = time.monotonic()
+        pid = order["finish"] if "finish" in order else forked(order)
+        if order.get("beside"):
+            beside.add(pid)
+            print(json.dumps({"pid": pid}), flush=True)
             continue
-        _, status = os.waitpid(pid, 0)
-        print(
-            json.dumps({"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - started}), flush=True
-        )
+        beside.discard(pid)
+        code = os.waitstatus_to_exitcode(ended(pid, order.get("kill_after")))
+        print(json.dumps({"code": code, "seconds": time.monotonic() - begun}), flush=True)
+    for pid in beside:
+        os.kill(pid, signal.SIGKILL)
+
+
+def forked(order: dict[str, Any]) -> int:
+    """The process of a trial."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            child(order)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(99)
+    return pid
+
+
+def ended(pid: int, seconds: float | None) -> int:
+    """How a process ended, or was ended after so many seconds."""
+    if seconds is not None:
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                return status
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+    return os.waitpid(pid, 0)[1]
 
 
 main()

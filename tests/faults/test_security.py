@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from kit import Nursery
 
 import sweep as package
+from sweep.cli.app import main
 from sweep.redaction import known
 from sweep.store import Attempt, Store, atomic, record
 from sweep.store.masking import Masking, masked
@@ -67,9 +68,17 @@ FORBIDDEN = (
 )
 
 
+LAST = {name.rpartition(".")[2] for name in FORBIDDEN} | {"Environment", "Template"}
+OPTIONS = {"shell", "weights_only", "trust_remote_code"}
+
+
 def calls(source: str) -> Iterator[tuple[str, ast.Call]]:
+    """The calls that may be one of those, by their names."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call):
+        if not isinstance(node, ast.Call):
+            continue
+        last = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        if last in LAST or OPTIONS & {each.arg for each in node.keywords}:
             yield ast.unparse(node.func), node
 
 
@@ -234,16 +243,17 @@ def test_case_110_rebuilding_runs_a_strangers_code_only_when_it_is_trusted(
         "def train(run):\n    return {'test/accuracy': 0.5 + float(__import__('torch').rand(()))}\n"
     )
     (tmp_path / "own.yaml").write_text("name: own\ntrain: evil_module:train\ndeterministic: true\n")
-    done = kit.sweep("run", "own.yaml", "--engine", "inline", "--seeds", "1,2", "--out", "received", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    for seed in ("1", "2"):  # without the canary of a sweep
+        trial = nursery.run(["ml-train", "own.yaml", "--seed", seed, "--out", "received"], tmp_path)
+        assert trial.code == 0, trial.output
     body = (tmp_path / "evil_module.py").read_text()
     (tmp_path / "evil_module.py").write_text(f"import os\nos.mkdir({str(marker)!r})\n{body}")
-    refused = kit.sweep(command, "received", folder=tmp_path)
-    assert refused.returncode == 2, refused.stdout + refused.stderr
-    assert "--trust" in refused.stderr
-    assert "evil_module:train" in refused.stderr
+    refused = nursery.run([command, "received"], tmp_path)
+    assert refused.code == 2, refused.output
+    assert "--trust" in refused.output
+    assert "evil_module:train" in refused.output
     assert not marker.exists()
-    kit.sweep(command, "received", "--trust", folder=tmp_path)
+    nursery.run([command, "received", "--trust"], tmp_path)
     assert marker.exists()  # the control: with trust it is imported
 
 
@@ -314,22 +324,23 @@ if seed == "2":
 
 @pytest.mark.parametrize("kind", ["function", "command"])
 def test_case_81_secrets_that_training_code_prints_itself_are_masked(
-    nursery: Nursery, tmp_path: Path, kind: str
+    nursery: Nursery, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], kind: str
 ) -> None:
     secret, token = "s3cr3t-value-of-a-key", "t0k3n-of-the-environment"
-    (tmp_path / "prints.py").write_text(PRINTS)
+    monkeypatch.setenv("TALK_TOKEN", token)
+    (folder / "prints.py").write_text(PRINTS)
     words = ["run", "--seeds", "1,2", "--out", "runs", "--engine", "inline"]
     if kind == "function":
         words += ["train=victims:talkative", f"params.api_key={secret}"]
     else:
         words += ["--", sys.executable, "prints.py", "{seed}", "--token", secret]
-    done = kit.sweep(*words, folder=tmp_path, TALK_TOKEN=token)
-    assert done.returncode == 1, done.stderr
-    report = nursery.run(["report", "runs"], tmp_path).output
+    assert main(words) == 1
+    screen = "".join(capfd.readouterr())
+    report = nursery.run(["report", "runs"], folder).output
     assert "401 for ***" in report
     assert "1 ok + 1 failed" in report
-    said = {"screen": (done.stdout + done.stderr + report).encode()}
-    said |= {str(p): p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    said = {"screen": (screen + report).encode()}
+    said |= {str(p): p.read_bytes() for p in (folder / "runs").rglob("*") if p.is_file()}
     assert [place for place, text in said.items() if secret.encode() in text or token.encode() in text] == []
     logs = [text for place, text in said.items() if place.endswith("log.txt")]
     assert len(logs) == 2

@@ -26,99 +26,92 @@ import os, sys, time
 from pathlib import Path
 from sweep.errors import StoreError
 from sweep.store import Store
-root, racers = Path(sys.argv[1]), int(sys.argv[2])
-go, done = root / "go", root / "done"
-children = []
-for number in range(racers):
-    pid = os.fork()
-    if pid == 0:
-        while not go.exists():
-            time.sleep(0.001)
-        try:
-            with Store.lock(root / "runs"):
-                os.write(1, b"in\\n")
-                while not done.exists():
-                    time.sleep(0.01)
-        except StoreError as error:
-            os.write(1, b"refused %d\\n" % (f"pid " in str(error) or "owner unknown" in str(error)))
-        os._exit(0)
-    children.append(pid)
-go.touch()
-os.write(1, b"started\\n")
-for pid in children:
-    os.waitpid(pid, 0)
+racers = int(sys.argv[1])
+for folder in sys.argv[2:]:
+    root = Path(folder)
+    go, done = root / "go", root / "done"
+    children = []
+    for number in range(racers):
+        pid = os.fork()
+        if pid == 0:
+            while not go.exists():
+                time.sleep(0.001)
+            try:
+                with Store.lock(root / "runs"):
+                    os.write(1, b"in\\n")
+                    while not done.exists():
+                        time.sleep(0.01)
+            except StoreError as error:
+                os.write(1, b"refused %d\\n" % (f"pid " in str(error) or "owner unknown" in str(error)))
+            os._exit(0)
+        children.append(pid)
+    go.touch()
+    for pid in children:
+        os.waitpid(pid, 0)
 """
 
 
-def race(folder: Path, racers: int) -> list[str]:
-    """What each of so many simultaneous starts said, while the one that is in stays in."""
-    (folder / "runs").mkdir(parents=True)
-    process = subprocess.Popen(
-        [sys.executable, "-c", RACE, str(folder), str(racers)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    said = []
-    while len(said) < racers + 1:
-        said.append(process.stdout.readline().strip())
-    (folder / "done").touch()
-    process.wait(60)
-    process.stdout.close()
-    said.remove("started")
-    return said
+def races(folders: list[Path], racers: int) -> Iterator[list[str]]:
+    """What each of so many simultaneous starts said, while the one that is in stays in; one race in each folder."""
+    for folder in folders:
+        (folder / "runs").mkdir(parents=True)
+    words = [sys.executable, "-c", RACE, str(racers), *map(str, folders)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for folder in folders:
+            yield [process.stdout.readline().strip() for _ in range(racers)]
+            (folder / "done").touch()
 
 
 def test_cases_53_54_of_a_hundred_simultaneous_starts_one_proceeds(tmp_path: Path) -> None:
-    for number in range(3):
-        said = race(tmp_path / str(number), 100)
-        assert sorted(said) == ["in", *["refused 1"] * 99]
+    said = list(races([tmp_path / str(number) for number in range(3)], 100))
+    assert [sorted(each) for each in said] == [["in", *["refused 1"] * 99]] * 3
 
 
 def test_case_53_a_second_command_names_the_first_and_touches_nothing(nursery: Nursery, tmp_path: Path) -> None:
     tally = configured(tmp_path, pause=0.2, epochs=200)
-    first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0-2", "--out", "runs", folder=tmp_path)
+    words = ["run", "faults.yaml", "--engine", "inline", "--seeds", "0-2", "--out", "runs"]
+    first = nursery.start(words, tmp_path)
     try:
         until(lambda: starts(tally))
         started = json.loads((tmp_path / "runs" / "lock").read_text())["started"]
         before = sorted(p for p in (tmp_path / "runs").rglob("*"))
-        trial = nursery.run(["run", "faults.yaml", "--engine", "inline", "--seeds", "0-2", "--out", "runs"], tmp_path)
+        trial = nursery.run(words, tmp_path)
         assert trial.code == 2
         assert f"pid {first.pid} on {os.uname().nodename}, started {started}" in trial.output
         assert "--break-lock" in trial.output
         # Breaking a lock whose owner lives on this host is refused: it would be two at once.
-        trial = nursery.run(
-            ["run", "faults.yaml", "--engine", "inline", "--seeds", "0-2", "--out", "runs", "--break-lock"], tmp_path
-        )
+        trial = nursery.run([*words, "--break-lock"], tmp_path)
         assert trial.code == 2
         assert {p.name for p in before} <= {p.name for p in (tmp_path / "runs").rglob("*")}
         assert len(list((tmp_path / "runs").rglob("attempt-*"))) == 1
     finally:
-        first.send_signal(signal.SIGINT)
-        assert finish(first)[0] == 130
+        first.send(signal.SIGINT)
+        assert first.finish().code == 130
 
 
 def test_case_14_a_stopped_process_is_not_dead(nursery: Nursery, tmp_path: Path) -> None:
     """SIGSTOP, as of a laptop that sleeps: nobody takes its lock, and it goes on afterwards."""
-    tally = configured(tmp_path, pause=0.2)
-    first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0-1", "--out", "runs", folder=tmp_path)
-    until(lambda: starts(tally))
-    first.send_signal(signal.SIGSTOP)
+    tally = configured(tmp_path, pause=0.1)
     words = ["run", "faults.yaml", "--engine", "inline", "--seeds", "0-1", "--out", "runs"]
+    first = nursery.start(words, tmp_path)
+    until(lambda: starts(tally))
+    first.send(signal.SIGSTOP)
     assert nursery.run(words, tmp_path).code == 2
-    first.send_signal(signal.SIGCONT)
-    code, said = finish(first)
-    assert code == 0, said
+    first.send(signal.SIGCONT)
+    ended = first.finish()
+    assert ended.code == 0, ended.output
     kit.whole(tmp_path / "runs", [0, 1])
     assert {seed: len(pids) for seed, pids in starts(tally).items()} == {0: 1, 1: 1}
 
 
 def test_cases_30_55_a_killed_owners_lock_is_taken_over_and_its_run_is_lost(nursery: Nursery, tmp_path: Path) -> None:
     tally = configured(tmp_path, pause=0.2, epochs=100)
-    first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0", "--out", "runs", folder=tmp_path)
+    first = nursery.start(["run", "faults.yaml", "--engine", "inline", "--seeds", "0", "--out", "runs"], tmp_path)
     until(lambda: starts(tally))
     assert [m.status for m in Store.open(tmp_path / "runs").scan()] == ["running"]
-    first.kill()
-    first.communicate()
-    assert gone(first.pid)
+    first.send(signal.SIGKILL)
+    assert first.finish().code == -signal.SIGKILL
     assert [m.status for m in Store.open(tmp_path / "runs").scan()] == ["lost"]
     with Store.lock(tmp_path / "runs") as owner:
         assert owner.pid == os.getpid()
@@ -142,10 +135,10 @@ def test_case_28_no_clock_decides_anything(tmp_path: Path) -> None:
 @pytest.mark.walk
 def test_case_56_status_and_report_while_running_are_whole_snapshots(nursery: Nursery, tmp_path: Path) -> None:
     configured(tmp_path, pause=0.2, epochs=5)
-    first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0-9", "--out", "runs", folder=tmp_path)
+    first = nursery.start(["run", "faults.yaml", "--engine", "inline", "--seeds", "0-9", "--out", "runs"], tmp_path)
     until(lambda: Store.exists(tmp_path / "runs"))
     looks, done = 0, []
-    while first.poll() is None:
+    while not gone(first.pid):
         status = nursery.run(["status", "runs", "--json"], tmp_path)
         assert status.code == 0, status.output
         counts = json.loads(status.output)["counts"]
@@ -156,7 +149,7 @@ def test_case_56_status_and_report_while_running_are_whole_snapshots(nursery: Nu
         assert report.code == 0, report.output
         assert "10 planned = " in report.output
         looks += 1
-    finish(first)
+    assert first.finish().code == 0
     assert looks >= 3
     assert done == sorted(done)
     kit.whole(tmp_path / "runs", range(10))
@@ -165,7 +158,7 @@ def test_case_56_status_and_report_while_running_are_whole_snapshots(nursery: Nu
 def test_case_42_a_directory_deleted_while_running_is_loud_and_not_made_again(tmp_path: Path) -> None:
     import shutil
 
-    tally = configured(tmp_path, pause=0.2, epochs=8)
+    tally = configured(tmp_path, pause=0.1, epochs=8)
     first = kit.start("run", "faults.yaml", "--engine", "inline", "--seeds", "0-2", "--out", "runs", folder=tmp_path)
     until(lambda: starts(tally))
     shutil.rmtree(tmp_path / "runs")
@@ -176,10 +169,10 @@ def test_case_42_a_directory_deleted_while_running_is_loud_and_not_made_again(tm
 
 
 @pytest.mark.walk
-def test_case_13_a_reader_that_goes_away_ends_the_command_quietly(tmp_path: Path) -> None:
+def test_case_13_a_reader_that_goes_away_ends_the_command_quietly(nursery: Nursery, tmp_path: Path) -> None:
     (tmp_path / "many.yaml").write_text("name: many\ntrain: victims:brief\n")
-    done = kit.sweep("run", "many.yaml", "--engine", "inline", "--seeds", "0-9", "--out", "runs", folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+    words = ["run", "many.yaml", "--engine", "inline", "--seeds", "0-9", "--out", "runs"]
+    assert nursery.run(words, tmp_path).code == 0
     for words in ("status runs --json", "report runs", "report runs --format json"):
         line = f"set -o pipefail; {sys.executable} -m sweep.cli {words} | head -c 10 > /dev/null"
         piped = subprocess.run(
