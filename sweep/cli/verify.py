@@ -86,17 +86,20 @@ def verify(
         return _answer(0 if found.equal else 3, str(found), body, as_json, after)
     from sweep.verify.prove import prove
     from sweep.verify.stamp import after as stamped
-    from sweep.verify.stamp import stamp_of
+    from sweep.verify.stamp import outlasts, stamp_of
 
     proof = prove(subject.spec, subject.job, steps=steps, record=subject.record)
     store = subject.store
     if store is not None and subject.spec.deterministic and proof.status in ("proven", "differs"):
+        old, new = store.manifest.stamp, stamp_of(proof, how="verify", runs=len(list(store.members())))
         if store.shown != os.fspath(store.path):
             note(f"the result is not stored in {store.shown}, because a copy of it was read")
+        elif outlasts(old, new):
+            note(f"the result is not stored in {store.path}, because it holds a proof of a whole run")
         elif os.access(store.path, os.W_OK):
-            store.stamp(stamped(store.manifest.stamp, stamp_of(proof, how="verify", runs=len(list(store.members())))))
+            store.stamp(stamped(old, new))
         else:
-            note(f"the result is not stored in {store.path}, because it is not writable")
+            note(f"the result is not stored in {store.path}, because that cannot be written to")
     lines = [f"{proof.spec.key}: {proof}"]
     if proof.recorded is not None and proof.recorded.answer != "MUST_MATCH":
         lines.append(f"the record was not compared, because of its environment: {proof.recorded}")

@@ -20,7 +20,7 @@ from sweep.target.source import built_in
 from sweep.verify.chain import first_difference, words
 from sweep.verify.prove import Proof, prove
 from sweep.verify.reproduce import reproduce
-from sweep.verify.stamp import WHOLE, after, again, only_sampled, stamp_of, unchecked
+from sweep.verify.stamp import after, again, only_sampled, outlasts, stamp_of, unchecked
 from sweep.verify.subject import Subject, job_as_of
 
 STEPS = 5
@@ -74,11 +74,11 @@ class Canary:
         yield f"canary: {found}, after {time.monotonic() - begun:.1f} s"
         if self.local and proof.status != "failed":
             _require_environment(proof.trained[0].origin(spec), done)
-        whole = (self.earlier.get("status"), self.earlier.get("extent")) == ("proven", WHOLE)
-        if proof.status == "proven" and done and whole:
-            self.stamp = dict(self.earlier)  # the longer proof still holds
+        stamp = stamp_of(proof, how=HOW, runs=len(self.plan))
+        if done and outlasts(self.earlier, stamp):
+            self.stamp = dict(self.earlier)
             return
-        self._keep(store, stamp_of(proof, how=HOW, runs=len(self.plan)))
+        self._keep(store, stamp)
         if proof.status == "differs":
             yield f"{proof}; the report will show this too, and sweep verify finds the layer"
 

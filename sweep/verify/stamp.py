@@ -76,6 +76,11 @@ def after(old: Stamp, new: Stamp) -> dict[str, Any]:
     return {**old, "later": new["summary"]}
 
 
+def outlasts(old: Stamp, new: Stamp) -> bool:
+    """Return whether a stamp stays as it is after a check that passed, because whole runs prove more than some steps."""
+    return (old.get("status"), old.get("extent")) == ("proven", WHOLE) and new.get("status") == "sampled"
+
+
 def _summary(proof: Proof, how: str, runs: int) -> str:
     by = f"{how} of {proof.spec.key}: {proof.evidence}"
     filled = {each.environment.get("fill_uninitialized_memory") for each in proof.trained}

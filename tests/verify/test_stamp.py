@@ -9,8 +9,11 @@ import pytest
 from finished import accuracies, sweep_of
 
 import sweep
+from sweep.cli.app import main
+from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.report.remarks import reproducibility, reproducibility_in_short
-from sweep.verify.stamp import after
+from sweep.store import Store
+from sweep.verify.stamp import after, outlasts
 
 STEPS_PROVEN = {"status": "sampled", "extent": "steps", "how": "canary", "summary": "sampled (a)"}
 WHOLE_PROVEN = {"status": "proven", "extent": "whole", "how": "verify", "summary": "proven (b)"}
@@ -132,6 +135,27 @@ def test_a_difference_stays_until_as_much_was_checked(old: dict[str, Any], new: 
         assert kept["later"] == new["summary"]
         assert new["summary"] in reproducibility(kept)
         assert old["summary"] in reproducibility(kept)
+
+
+@pytest.mark.walk
+def test_a_check_of_some_steps_does_not_replace_a_proof_of_whole_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in ENVIRONMENT_FOR_DETERMINISM.items():  # otherwise the commands would start this process again
+        monkeypatch.setenv(name, value)
+    out = str(tmp_path / "d")
+    assert main(["ml-train", "params.epochs=1", "params.model.hidden=[4]", "--deterministic", "--out", out]) == 0
+    Store.open(out).stamp(WHOLE_PROVEN)
+    assert main(["verify", out, "--steps", "2"]) == 0
+    assert Store.open(out).manifest.stamp["summary"] == WHOLE_PROVEN["summary"]
+    assert "holds a proof of a whole run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("old", "new"), [(WHOLE_PROVEN, STEPS_PROVEN), (WHOLE_DIFFERS, STEPS_PROVEN)])
+def test_only_a_proof_outlasts_a_shorter_one(old: dict[str, Any], new: dict[str, Any]) -> None:
+    assert outlasts(old, new) == (old is WHOLE_PROVEN)
+    assert not outlasts(new, old)
+    assert not outlasts(old, STEPS_DIFFER)
 
 
 def test_the_first_steps_of_one_run_are_called_a_sample_in_old_directories_too(tmp_path: Path) -> None:
