@@ -77,7 +77,7 @@ def after(old: Stamp, new: Stamp) -> dict[str, Any]:
 
 
 def outlasts(old: Stamp, new: Stamp) -> bool:
-    """Return whether a stamp stays as it is after a check that passed, because whole runs prove more than some steps."""
+    """Return whether a stamp stays after a check that passed: a proof of a whole run is more than one of some steps."""
     return (old.get("status"), old.get("extent")) == ("proven", WHOLE) and new.get("status") == "sampled"
 
 
