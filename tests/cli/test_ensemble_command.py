@@ -23,6 +23,8 @@ from sweep.errors import EnsembleError, TargetError
 from sweep.report import ensemble_figures as figures
 from sweep.store import Predictions, predictions
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 TEN = {"name": "ten", "params": {"data": {"name": "digits", "limit": 500}, "model": {"hidden": [24]}, "epochs": 6}}
 
 

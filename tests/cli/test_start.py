@@ -14,6 +14,8 @@ import pytest
 from sweep.cli.app import COMMANDS, main
 from sweep.config import Config
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 
 def test_what_init_writes_runs_and_its_seeds_differ(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import signal
 import subprocess
@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-import toys
 from finished import accuracies, sweep_of
 
 from sweep.cli.app import main
@@ -23,22 +22,20 @@ def _start(*words: str) -> subprocess.Popen[str]:
     def restore() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell may have started the tests with it ignored
 
-    paths = [str(Path(toys.__file__).parent), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    return subprocess.Popen([*SWEEP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            preexec_fn=restore, env=environment)  # fmt: skip
+    return subprocess.Popen(
+        [*SWEEP, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=restore
+    )
 
 
 @pytest.fixture
 def at_work(tmp_path, monkeypatch):
     """A run whose first seed trains until it is interrupted."""
     monkeypatch.chdir(tmp_path)
-    tally = tmp_path / "tally"
-    tally.mkdir()
-    Path("patient.yaml").write_text(f"name: patient\ntrain: toys:patient\nparams: {{tally: '{tally}'}}\n")
+    program = ["sh", "-c", "touch begun; sleep 600 # {seed}"]
+    Path("patient.yaml").write_text(json.dumps({"name": "patient", "command": program}))
     with _start("run", "patient.yaml", "--engine", "inline", "--seeds", "1,2") as run:
         give_up = time.monotonic() + 120
-        while not (tally / "1").exists() and run.poll() is None and time.monotonic() < give_up:
+        while not Path("begun").exists() and run.poll() is None and time.monotonic() < give_up:
             time.sleep(0.05)
         yield run
         run.kill()
