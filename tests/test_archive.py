@@ -21,17 +21,37 @@ from sweep.report.checklist import methods
 from sweep.store import Store
 
 
-@pytest.fixture
-def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def runs(path: Path) -> Store:
     return sweep_of(
-        tmp_path / "runs",
+        path,
         lambda spec: {"failure": failure(), "seconds": 7.0}
         if spec.seed == 2
         else {"metrics": {"test/accuracy": 0.9 + spec.seed / 100}, "seconds": 3600.0,
               "history": [{"step": 1, "val/loss": 0.5}]},
         seeds=range(4),
     )  # fmt: skip
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return runs(tmp_path / "runs")
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What a directory like `made` is packed to."""
+    folder = tmp_path_factory.mktemp("packed")
+    archive.pack(runs(folder / "runs"), folder / "sent.zip")
+    return (folder / "sent.zip").read_bytes()
+
+
+@pytest.fixture
+def sent(packed: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zip that a test may alter, and no directory unpacked from it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "sent.zip").write_bytes(packed)
+    return tmp_path / "sent.zip"
 
 
 def test_a_packed_directory_gives_the_same_report(made: Store, tmp_path: Path) -> None:
@@ -47,10 +67,8 @@ def test_a_packed_directory_gives_the_same_report(made: Store, tmp_path: Path) -
     assert main(["report", str(target)]) == 0
 
 
-def test_the_crate_answers_for_every_file(made: Store, tmp_path: Path) -> None:
-    target = tmp_path / "sent.zip"
-    archive.pack(made, target)
-    with zipfile.ZipFile(target) as held:
+def test_the_crate_answers_for_every_file(sent: Path) -> None:
+    with zipfile.ZipFile(sent) as held:
         names = set(held.namelist())
         graph = json.loads(held.read("ro-crate-metadata.json"))["@graph"]
     described = {each["@id"] for each in graph if each["@type"] == "File"}
@@ -60,12 +78,10 @@ def test_the_crate_answers_for_every_file(made: Store, tmp_path: Path) -> None:
 
 
 def test_a_packed_directory_is_verified_as_a_directory_is(
-    made: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    made: Store, sent: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = tmp_path / "sent.zip"
-    archive.pack(made, target)
     said = []
-    for place in (made.path, target):
+    for place in (made.path, sent):
         assert main(["verify", str(place), "--seed", "4000000000"]) == 2
         said.append(capsys.readouterr().err.partition(": ")[2].partition(": ")[2])
     assert said[0] == said[1]
@@ -73,13 +89,11 @@ def test_a_packed_directory_is_verified_as_a_directory_is(
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "members/../../outside", "members\\..\\outside"])
-def test_a_name_that_leads_out_is_not_unpacked(made: Store, tmp_path: Path, name: str) -> None:
-    target = tmp_path / "sent.zip"
-    archive.pack(made, target)
-    with zipfile.ZipFile(target, "a") as held:
+def test_a_name_that_leads_out_is_not_unpacked(sent: Path, tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(sent, "a") as held:
         held.writestr(name, "harm")
     before = set(tmp_path.iterdir())
-    Store.open(target)
+    Store.open(sent)
     assert set(tmp_path.iterdir()) - before <= {tmp_path / "cache"}
     assert not [path for path in tmp_path.rglob("*") if "outside" in path.name]
 
@@ -98,21 +112,19 @@ def test_a_zip_of_other_content_is_never_taken_for_another(made: Store, tmp_path
     assert found == [content, forged]
 
 
-def test_links_bombs_and_damage_are_refused(made: Store, tmp_path: Path) -> None:
+def test_links_bombs_and_damage_are_refused(sent: Path, tmp_path: Path) -> None:
     link = zipfile.ZipInfo("members/link")
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    target = tmp_path / "sent.zip"
-    archive.pack(made, target)
-    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as held:
+    with zipfile.ZipFile(sent, "a", zipfile.ZIP_DEFLATED) as held:
         held.writestr(link, "/etc")
-    names = [path.name for path in Store.open(target).path.rglob("*")]
+    names = [path.name for path in Store.open(sent).path.rglob("*")]
     assert "record.json" in names
     assert "link" not in names
-    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as held:
+    with zipfile.ZipFile(sent, "a", zipfile.ZIP_DEFLATED) as held:
         held.writestr("members/big", b"0" * (64 << 20))
     with pytest.raises(StoreError, match="unpacks"):
-        Store.open(target)
-    (tmp_path / "torn.zip").write_bytes(target.read_bytes()[:1000])
+        Store.open(sent)
+    (tmp_path / "torn.zip").write_bytes(sent.read_bytes()[:1000])
     (tmp_path / "empty.zip").write_bytes(b"")
     for name in ("torn.zip", "empty.zip"):
         with pytest.raises(StoreError):
@@ -124,10 +136,9 @@ def test_links_bombs_and_damage_are_refused(made: Store, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
-def test_a_damaged_zip_is_refused_and_leaves_nothing(made: Store, tmp_path: Path, kind: int) -> None:
-    archive.pack(made, tmp_path / "sent.zip")
+def test_a_damaged_zip_is_refused_and_leaves_nothing(sent: Path, tmp_path: Path, kind: int) -> None:
     target = tmp_path / "damaged.zip"
-    with zipfile.ZipFile(tmp_path / "sent.zip") as held, zipfile.ZipFile(target, "w", kind) as other:
+    with zipfile.ZipFile(sent) as held, zipfile.ZipFile(target, "w", kind) as other:
         for name in held.namelist():
             other.writestr(name, held.read(name))
         at = other.getinfo("sweep.json").header_offset + 30 + len("sweep.json") + 12
@@ -139,22 +150,19 @@ def test_a_damaged_zip_is_refused_and_leaves_nothing(made: Store, tmp_path: Path
     assert not [*tmp_path.glob("cache/sweep/*")]
 
 
-def test_what_an_entry_says_of_its_packed_size_is_not_believed(made: Store, tmp_path: Path) -> None:
-    target = tmp_path / "sent.zip"
-    archive.pack(made, target)
-    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as held:
+def test_what_an_entry_says_of_its_packed_size_is_not_believed(sent: Path) -> None:
+    with zipfile.ZipFile(sent, "a", zipfile.ZIP_DEFLATED) as held:
         held.writestr("members/big", bytes(64 << 20))
         held.getinfo("members/big").compress_size = 64 << 20
     with pytest.raises(StoreError, match="unpacks"):
-        Store.open(target)
+        Store.open(sent)
 
 
 @pytest.mark.parametrize("holes", [128 << 20, 20 << 30])
-def test_a_zip_that_is_mostly_nothing_is_refused_unread(made: Store, tmp_path: Path, holes: int) -> None:
-    archive.pack(made, tmp_path / "sent.zip")
+def test_a_zip_that_is_mostly_nothing_is_refused_unread(sent: Path, tmp_path: Path, holes: int) -> None:
     with (tmp_path / "holes.zip").open("wb") as stream:
         stream.seek(holes)
-        stream.write((tmp_path / "sent.zip").read_bytes())
+        stream.write(sent.read_bytes())
     with pytest.raises(StoreError, match="belong to files"):
         Store.open(tmp_path / "holes.zip")
 
@@ -193,8 +201,7 @@ def test_the_checklist_counts_what_failed_and_what_it_cost(made: Store, capfd: p
     assert main(["report", str(made.path), "--checklist", "--format", "latex"]) == 0
 
 
-def test_a_link_to_a_zip_is_refused_in_words(made: Store, tmp_path: Path) -> None:
-    archive.pack(made, tmp_path / "sent.zip")
-    (tmp_path / "link.zip").symlink_to(tmp_path / "sent.zip")
+def test_a_link_to_a_zip_is_refused_in_words(sent: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.zip").symlink_to(sent)
     with pytest.raises(StoreError, match="cannot be unpacked"):
         Store.open(tmp_path / "link.zip")

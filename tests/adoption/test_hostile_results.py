@@ -98,7 +98,7 @@ SPOILED = [
     (_files, CSV, "seed1/m.csv", _endless, 2), (_files, LOG, "seed1/m.log", _endless, 2),
     (_files, CSV, "seed1/m.csv", _holes, 2), (_files, CSV, "seed1/m.csv", b"\xff\0,", 2),
     (_files, ["in/seed{seed}/{name}.csv"], "seed1/m.csv", _loop, 2),
-    *((_files, ["in/seed{seed}/m.log"], "seed1/m.log", text * 200_000, 2) for text in ("{\n", "{\n},\n", "{},\n")),
+    *((_files, ["in/seed{seed}/m.log"], "seed1/m.log", text * 100_000, 2) for text in ("{\n", "{\n},\n", "{},\n")),
     (_mlruns, ["in"], "0/two/meta.yaml", _loop, 3), (_mlruns, ["in"], "0/two/metrics/acc", "1\n", 2),
     (_mlruns, ["in"], "0/two/metrics/acc", b"\xff 0.5 0\0", 2),
     (_mlruns, ["in"], "0/two/metrics/acc", "1 much 0\n", 2), (_mlruns, ["in"], "0/two/params/note", os.mkfifo, 3),

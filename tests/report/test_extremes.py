@@ -29,8 +29,13 @@ def made(path: Path, scale: float, *, primary: str = "test/accuracy", variants: 
     return sweep_of(path, outcome, seeds=range(5), variants=variants, config={"primary": primary})
 
 
-@pytest.mark.parametrize("scale", [1e30, 1e150, 1e200, 1.7e308, -1e200, 1e-7, 1e-300])
-@pytest.mark.parametrize("primary", ["test/accuracy", "test/x"])
+@pytest.mark.parametrize(
+    ("scale", "primary"),
+    [
+        *((scale, "test/x") for scale in (1e30, 1e150, 1e200, 1.7e308, -1e200, 1e-7, 1e-300)),
+        *((scale, "test/accuracy") for scale in (1.7e308, -1e200, 1e-300)),
+    ],
+)
 def test_a_metric_of_any_size_has_a_report_in_every_format(scale: float, primary: str, tmp_path: Path) -> None:
     store = made(tmp_path / "d", scale, primary=primary)
     found = report.build(store)

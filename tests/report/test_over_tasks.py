@@ -184,10 +184,10 @@ def test_runs_that_log_at_other_steps_keep_the_value_that_they_logged_last(tmp_p
 
 
 def test_what_was_not_logged_has_no_curve(tmp_path: Path) -> None:
-    without = built(tmp_path / "a", lambda spec: {"metrics": {"test/accuracy": value(spec)}})
+    without = built(tmp_path / "a", lambda spec: {"metrics": {"test/accuracy": value(spec)}}, tasks=2)
     assert without.progress == ()
-    some = built(tmp_path / "b", lambda s: logged(s) if s.seed else {"metrics": {"test/accuracy": value(s)}})
+    some = built(tmp_path / "b", lambda s: logged(s) if s.seed else {"metrics": {"test/accuracy": value(s)}}, tasks=2)
     assert {sentence.why(one) for one in some.progress} == {"not every run logged the metric"}
-    apart = built(tmp_path / "c", lambda s: logged(s, (100,) if s.seed else (800,)))
+    apart = built(tmp_path / "c", lambda s: logged(s, (100,) if s.seed else (800,)), tasks=2)
     assert {one.curve for one in apart.progress} == {None}
     assert "no step lies within" in report.text(apart)
