@@ -119,5 +119,7 @@ def bisected(beyond: Callable[[float], bool], outside: float, inside: float) -> 
     """Return, to rounding, the boundary of the region in which `beyond` holds, between `outside` and `inside`."""
     for _ in range(200):
         middle = (outside + inside) / 2
+        if middle in (outside, inside):  # no number lies between them: nothing moves any more
+            break
         outside, inside = (middle, inside) if beyond(middle) else (outside, middle)
     return (outside + inside) / 2

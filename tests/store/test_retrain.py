@@ -62,6 +62,7 @@ def test_nothing_goes_on_from_what_another_program_left(program: Path) -> None:
     assert member.record.metrics["test/seen"] == 0.0
 
 
+@pytest.mark.usefixtures("unforked")
 def test_what_cannot_be_compared_can_be_trained_again(folder: Path) -> None:
     text = "X = (i for i in range(3))\ndef train(run):\n    return {'test/x': 1.0 if X else 0.0}\n"
     (folder / "mine_again.py").write_text(text)
