@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -430,45 +428,6 @@ print('{"a": 1}')
         results = sweep_of(text, "{seed}", "{dir}")
         assert record(results).metrics == {"a": 1.0}
         assert ends(int((folder(results) / "child").read_text()))
-
-    def test_nothing_survives_the_death_of_the_launcher(self) -> None:
-        text = """
-import subprocess, sys, time
-child = subprocess.Popen(["sleep", "600"])
-open("child", "w").write(str(child.pid))
-time.sleep(600)
-"""
-        words = ["run", "--engine", "inline", "--seeds", "1", "--", PYTHON, "-S", script(text), "{seed}"]
-        launcher = subprocess.Popen([PYTHON, "-m", "sweep.cli", *words], stderr=subprocess.DEVNULL)
-        try:
-            until = time.monotonic() + 300  # on a loaded machine
-            while not (Path("child").exists() and Path("child").read_text()) and time.monotonic() < until:
-                time.sleep(0.05)
-            child = int(Path("child").read_text())
-            assert alive(child)
-        finally:
-            launcher.kill()  # no handler can run
-            launcher.wait()
-        assert ends(child)
-
-    def test_a_stop_ends_it_without_an_outcome_and_the_next_command_trains_it(self) -> None:
-        text = """
-import os, sys, time
-open("begun", "w").write(str(os.getpid()))
-if not os.path.exists("go"):
-    time.sleep(600)
-print('{"a": 1}')
-"""
-        words = ["run", "--engine", "inline", "--seeds", "1", "--", PYTHON, "-S", script(text), "{seed}"]
-        launcher = subprocess.Popen([PYTHON, "-m", "sweep.cli", *words], stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 300  # on a loaded machine
-        while not (Path("begun").exists() and Path("begun").read_text()) and time.monotonic() < until:
-            time.sleep(0.05)
-        launcher.send_signal(signal.SIGINT)
-        assert launcher.wait(timeout=300) == 130
-        assert ends(int(Path("begun").read_text()))
-        Path("go").touch()
-        assert main(words) == 0
 
 
 class TestMode:

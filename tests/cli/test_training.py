@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import toys
+from processes import gone
 
 import sweep
 from sweep.cli.app import main
@@ -279,7 +280,8 @@ def test_an_interrupt_stops_at_a_log_says_so_and_the_next_command_goes_on() -> N
 def test_a_stopped_program_is_said_to_go_on_with_what_it_wrote_and_not_from_a_checkpoint_of_ours(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    program = "test -e {dir}/mine && echo '{\"acc\": 0.5}' && exit; touch {dir}/mine begun; sleep 600 # {seed}"
+    go_on = "test -e go && echo '{\"acc\": 0.5}' && exit"
+    program = f"{go_on}; touch {{dir}}/mine; echo $$ >part; mv part begun; sleep 600 # {{seed}}"
     words = ["run", "--engine", "inline", "--seeds", "1,2", "--out", "runs/program", "--", "sh", "-c", program]
     with subprocess.Popen(
         [sys.executable, "-c", "from sweep.cli import sweep; sweep()", *words],
@@ -297,6 +299,9 @@ def test_a_stopped_program_is_said_to_go_on_with_what_it_wrote_and_not_from_a_ch
     said = capsys.readouterr().out
     assert "will resume from 1 file in its {dir}" in said
     assert "checkpoint" not in err + said
+    assert gone(int(Path("begun").read_text()))
+    Path("go").touch()
+    assert main(words) == 0
 
 
 def test_a_full_disk_is_told_in_a_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

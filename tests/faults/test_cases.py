@@ -37,12 +37,19 @@ def statuses(path: Path) -> dict[int, str]:
     return {m.seed: m.status for m in Store.open(path).scan(verify=True)}
 
 
-@pytest.fixture
-def finished(nursery: Nursery, tmp_path: Path) -> Path:
-    """A finished sweep of seeds 1 to 3."""
-    config(tmp_path)
-    trial = nursery.run(RUN, tmp_path)
+@pytest.fixture(scope="module")
+def made(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    config(folder)
+    trial = nursery.run(RUN, folder)
     assert trial.code == 0, trial.output
+    return folder
+
+
+@pytest.fixture
+def finished(made: Path, tmp_path: Path) -> Path:
+    """A finished sweep of seeds 1 to 3."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     return tmp_path / "runs"
 
 

@@ -16,7 +16,6 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 import sweep
-from sweep import forkserver
 from sweep.cli.app import main
 from sweep.config import load
 from sweep.engine import inline
@@ -25,6 +24,9 @@ from sweep.launch import Launch, Said
 from sweep.prepare import prepare
 from sweep.store import Store
 from sweep.store.remote import Remote, located
+
+# Where a run is trained has no effect here, and forking takes long.
+pytestmark = pytest.mark.usefixtures("unforked")
 
 MEMORY = fsspec.filesystem("memory")
 URL = "memory://bucket/runs/steps"
@@ -195,7 +197,6 @@ def _away() -> BaseException:
 def test_at_every_write_a_reader_finds_whole_runs_and_the_same_command_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Callable[[], BaseException], same: bool
 ) -> None:
-    monkeypatch.setattr(forkserver, "POSSIBLE", False)  # where a run is trained has no effect here; forking takes long
     train("1-2", tmp_path / "calm")
     want = kit.tree(tmp_path / "calm")
     with monkeypatch.context() as patch:
