@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from sweep import forkserver
 from sweep.store import atomic
+from sweep.verify import canary
 from sweep.worker import forked
 
 # Under nohup, or in the background of a script, these would be ignored here, and so by every command that is started
@@ -76,6 +77,13 @@ def unforked() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(forkserver, "POSSIBLE", False)
         yield
+
+
+@pytest.fixture
+def no_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deterministic sweeps train no run again to prove it: for tests that do not look at the stamp."""
+    for check in ("before", "after"):
+        monkeypatch.setattr(canary.Canary, check, lambda *_: iter(()))
 
 
 @pytest.fixture

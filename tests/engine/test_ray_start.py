@@ -6,11 +6,11 @@ import json
 import os
 import subprocess
 import sys
-import time
 from contextlib import suppress
+from typing import Any
 
-import psutil
 import pytest
+from processes import gone, until
 from ray import _raylet
 
 from sweep.engine.ray_start import AGENTS, ALONE, PLAIN, PRELOAD, PRELOADING, lean
@@ -19,8 +19,9 @@ from sweep.engine.ray_start import AGENTS, ALONE, PLAIN, PRELOAD, PRELOADING, le
 WHOLE = all(hasattr(_raylet, port) for ports in AGENTS.values() for port in ports)
 with_idle_agents = pytest.mark.skipif(not WHOLE, reason="this version of Ray starts its own agents")
 
+# What a Ray with one worker runs and loads, and which idle agents it leaves to themselves when its raylet is killed.
 STARTED = """
-import json, psutil, ray
+import json, os, psutil, ray
 from sweep.engine.ray_start import lean
 settings = dict(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
 with lean():
@@ -35,8 +36,12 @@ def loaded():
     import sys
     return "sweep.worker.here" in sys.modules
 
-print(json.dumps({"words": words, "loaded": ray.get(loaded.remote())}))
-ray.shutdown()
+said = {"words": words, "loaded": ray.get(loaded.remote())}
+(raylet,) = [each for each in children if "raylet/raylet" in (each.cmdline() or [""])[0]]
+agents = [each for each in raylet.children() if any(word.endswith("idle_agent.py") for word in each.cmdline())]
+raylet.kill()
+print(json.dumps({**said, "agents": [each.pid for each in agents]}), flush=True)
+os._exit(0)
 """
 
 
@@ -92,13 +97,18 @@ def test_an_inner_part_that_ray_lacks_costs_that_saving_alone(
     assert parts() == before
 
 
+@pytest.fixture(scope="module")
+def started() -> dict[str, Any]:
+    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True, timeout=120)
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
 @with_idle_agents
 @pytest.mark.ray
-def test_nobody_starts_what_nobody_asks() -> None:
-    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=True, timeout=120)
-    said = json.loads(done.stdout.splitlines()[-1])
+def test_nobody_starts_what_nobody_asks(started: dict[str, Any]) -> None:
     for server in ("gcs_server", "raylet"):
-        assert any(server in words for words in said["words"])
+        assert any(server in words for words in started["words"])
     for server in (
         "dashboard/dashboard.py",
         "dashboard/agent.py",
@@ -107,39 +117,21 @@ def test_nobody_starts_what_nobody_asks() -> None:
         "monitor.py",
     ):
         # The raylet's own words still name the agent: they are a command, not a process.
-        assert not any(server in words for words in said["words"] if "raylet_socket_name" not in words)
-    assert said["loaded"], "a worker loads the trainer before its first task"
-
-
-ORPHANED = """
-import os, psutil, ray
-from sweep.engine.ray_start import lean
-with lean():
-    ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
-(raylet,) = [each for each in psutil.Process().children() if "raylet/raylet" in each.cmdline()[0]]
-agents = [each for each in raylet.children() if any(word.endswith("idle_agent.py") for word in each.cmdline())]
-raylet.kill()
-print(*(each.pid for each in agents), flush=True)
-os._exit(0)
-"""
+        assert not any(server in words for words in started["words"] if "raylet_socket_name" not in words)
+    assert started["loaded"], "a worker loads the trainer before its first task"
 
 
 @with_idle_agents
 @pytest.mark.ray
-def test_the_idle_agents_leave_with_the_raylet() -> None:
-    done = subprocess.run([sys.executable, "-c", ORPHANED], capture_output=True, text=True, check=True, timeout=120)
-    agents = [int(word) for word in done.stdout.splitlines()[-1].split()]
-    assert len(agents) == 2
-    until = time.monotonic() + 20
-    while any(map(_alive, agents)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not any(map(_alive, agents))
+def test_the_idle_agents_leave_with_the_raylet(started: dict[str, Any]) -> None:
+    assert len(started["agents"]) == 2
+    until(lambda: all(map(gone, started["agents"])), 20)
 
 
 ASKED = """
 import os, ray
 from sweep.engine.ray_start import lean
-with lean():
+with lean(preload=""):
     ray.init(address="local", include_dashboard=False, num_cpus=1, log_to_driver=False)
 
 @ray.remote
@@ -155,9 +147,3 @@ print(ray.get(told.options(runtime_env={"env_vars": {"TOLD": "this"}}).remote(),
 def test_a_task_with_an_environment_of_its_own_wakes_the_agent_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", ASKED], capture_output=True, text=True, check=True, timeout=150)
     assert done.stdout.split() == ["None", "this"]
-
-
-def _alive(pid: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
-    return False

@@ -79,20 +79,20 @@ def test_stopped_at_every_step(tmp_path: Path, whole: Run) -> None:
     assert stops > STEPS  # every step, and the ends of the epochs
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_new_process_for_every_step(tmp_path: Path, whole: Run, workers: int) -> None:
-    """Stopped after one step, continued for one step, and so on to the end, with a loader."""
+@pytest.mark.parametrize(("workers", "looks"), [(0, 0), (2, 2)])  # three looks come to each batch of an epoch as well
+def test_a_new_process_for_every_step(tmp_path: Path, whole: Run, workers: int, looks: int) -> None:
+    """Stopped after one step or a few, continued for as many, and so on to the end, with a loader."""
     recipe, runs = recipe_of({**FULL, "loader_workers": workers}), list[Run]()
     for number in range(60):
         run = handle(tmp_path / str(number), previous=tuple(r.dir for r in reversed(runs)))
-        run.stopping = stopping_after(0)
+        run.stopping = stopping_after(looks)
         runs.append(run)
         try:
             finish(recipe, run)
         except Interrupted:
             continue
         break
-    assert len(runs) > STEPS
+    assert len(runs) > STEPS / (looks + 1)
     same(runs[-1], whole)
 
 

@@ -18,15 +18,15 @@ from sweep.verify.lanes import compare_lanes
 
 
 def spec(**more: Any) -> RunSpec:
-    words = ["params.epochs=2", "params.model.hidden=[8]", "params.data.limit=300"]
+    words = ["params.epochs=1", "params.model.hidden=[8]", "params.data.limit=300"]
     return next(iter(prepare(load(overrides=words, vectorize=4, deterministic=True, **more))))
 
 
 def test_rows_are_compared_in_other_company_and_alone() -> None:
-    found = compare_lanes(spec(), 5)
+    found = compare_lanes(spec(), 3)
     assert found.equal
-    assert (found.lanes, found.width) == (5, 4)
-    assert found.links == 6 * 7  # the first seed alone, too
+    assert (found.lanes, found.width) == (3, 4)
+    assert found.links == 4 * 6  # the first seed alone, too
 
 
 def test_rows_that_touch_each_other_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,9 +40,9 @@ def test_rows_that_touch_each_other_are_told_apart(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(packs, "check", lambda setup, run: None)
     monkeypatch.setattr(stack.Stack, "step", coupled)
-    found = compare_lanes(spec(), 4)
+    found = compare_lanes(spec(), 2)
     assert found.differ is not None
-    assert set(found.differ) == {42, 43, 44, 45}
+    assert set(found.differ) == {42, 43}
     assert set(found.differ.values()) == {"epoch/1"}
 
 

@@ -12,6 +12,7 @@ import pytest
 from asking import SMALL, spec_of
 
 import sweep
+from sweep import forkserver
 from sweep.cli.app import main
 from sweep.determinism.environment import ENVIRONMENT_FOR_DETERMINISM
 from sweep.errors import EnvironmentRefused, StoreError, TargetError
@@ -159,6 +160,7 @@ def test_a_broken_promise_is_told_from_none(copied: Path) -> None:
 def strangers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     spec_of("planted:train")
+    monkeypatch.setattr(forkserver, "POSSIBLE", False)  # saves the start of a process that nothing here looks at
     config = {"train": "planted:train", "seeds": [5], "name": "theirs"}
     sweep.run(config, out=tmp_path / "theirs", engine="inline")
     return tmp_path / "theirs"
