@@ -206,6 +206,7 @@ def test_training_elsewhere_than_planned_is_refused(tmp_path: Path) -> None:
         pl.Trainer(**{**trainer_options(run), "accelerator": "cpu"}, callbacks=[SweepCallback(run)]).fit(Net(), data())
 
 
+@pytest.mark.usefixtures("unforked")  # forked runs would import the package again
 def test_in_a_sweep(tmp_path: Path) -> None:
     results = run_sweep(train, seeds=[1], out=tmp_path / "out", engine="inline", device="cpu")
     assert results.frame["status"].tolist() == ["ok"]

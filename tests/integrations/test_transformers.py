@@ -91,6 +91,7 @@ def test_stopped_and_gone_on_from_its_checkpoint_it_has_the_bits_of_one_that_nev
     assert (second.dir / "history.jsonl").read_text() == (whole.dir / "history.jsonl").read_text()
 
 
+@pytest.mark.usefixtures("unforked")  # forked runs would import the package again
 def test_in_a_sweep_each_seed_has_its_own_bits_even_where_the_arguments_name_none(tmp_path: Path) -> None:
     results = run_sweep(
         train, seeds=[1, 2], out=tmp_path / "out", engine="inline", device="cpu", params={"options": False}

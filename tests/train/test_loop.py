@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,19 +41,6 @@ def test_loader_workers_do_not_change_a_bit(tmp_path: Path, workers: int) -> Non
     held = trained(tmp_path / "held", params)
     fed = trained(tmp_path / "fed", {**params, "loader_workers": workers})
     assert held.chain == fed.chain
-
-
-def test_a_new_process_gives_the_same_bits(tmp_path: Path) -> None:
-    code = (
-        "import json, sys; from pathlib import Path; from training import trained\n"
-        "print(json.dumps(trained(Path(sys.argv[1])).chain))"
-    )
-    folder = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "new")], cwd=folder, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    assert json.loads(done.stdout) == trained(tmp_path / "here").chain
 
 
 @pytest.mark.parametrize(
