@@ -22,6 +22,8 @@ from sweep.cli.app import main
 from sweep.cli.progress import Screen
 from sweep.store import Store, atomic
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 LINE = "name: line\ntrain: toys:line\n"
 DIGITS = """\
 name: tiny
