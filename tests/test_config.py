@@ -328,6 +328,7 @@ BAD_OVERRIDES = {
     "below a list": (["params.x=[1,2]", "params.x.0=3"], "params.x.0 (from params.x.0=3): ", "the whole list"),
     "below seeds": (["seeds.0=3"], "seeds.0=3: ", "write seeds=…"),
     "seeds": (["seeds=1,01,+2,3-1,-4"], "seeds (from seeds=1,01,+2,3-1,-4): 4 problems", "1-3, both ends included"),
+    "a function": ([len], "is not text of the form KEY=VALUE", "sweep.run(train)"),
     "twice in a grid": (["params.lr=0.1,0.10"], "grid (from params.lr=0.1,0.10): ", "0.1 twice"),
     "overlapping grid": (["params.a=1,2", "params.a.b=1,2"], "grid (from params.a.b=1,2): ", "vary params.a.b only"),
 }  # fmt: skip

@@ -130,7 +130,7 @@ def _subject(
     **which: Any,
 ) -> Subject:
     from sweep.cli.run import configured, rebirth
-    from sweep.verify.subject import of_config, of_directory
+    from sweep.verify.subject import of_config
 
     if source is not None and (os.path.isdir(source) or is_packed(source)):
         if overrides or deterministic is not None:
@@ -139,15 +139,29 @@ def _subject(
                 where=source,
                 hint="name a config instead",
             )
-        subject = of_directory(Path(source), trust=trust, say=note, **which)
-    else:
-        from sweep.prepare import prepare
+        return _recorded(Path(source), trust=trust, **which)
+    from sweep.prepare import prepare
 
-        checked = configured(source, overrides, deterministic=deterministic)
-        if deterministic is None and (source is None or lanes):
-            checked = checked.model_copy(update={"deterministic": True})
-        subject = of_config(prepare(checked), **which)
+    checked = configured(source, overrides, deterministic=deterministic)
+    if deterministic is None and (source is None or lanes):
+        checked = checked.model_copy(update={"deterministic": True})
+    subject = of_config(prepare(checked), **which)
     rebirth(subject.spec.deterministic)
+    return subject
+
+
+def _recorded(directory: Path, *, trust: bool, **which: Any) -> Subject:
+    """Return a run of a directory, in a process that can repeat its bits, and say what code it names."""
+    from sweep.cli.run import rebirth
+    from sweep.verify.subject import of_directory
+
+    said: list[str] = []
+    try:
+        subject = of_directory(directory, trust=trust, say=said.append, **which)
+        rebirth(subject.spec.deterministic)
+    finally:  # not before the process starts again, or it would be said twice
+        for line in said:
+            note(line)
     return subject
 
 
@@ -167,12 +181,8 @@ def reproduce(directory: Path, trust: bool, as_json: bool, **which: Any) -> int:
     bits. Exit code 0: the bits are the same. 3: they differ, although they should not. 1: they differ, but equal bits
     were not promised.
     """
-    from sweep.cli.run import rebirth
     from sweep.verify.reproduce import reproduce as again
-    from sweep.verify.subject import of_directory
 
-    subject = of_directory(directory, trust=trust, say=note, **which)
-    rebirth(subject.spec.deterministic)
-    found = again(subject)
+    found = again(_recorded(directory, trust=trust, **which))
     next_ = ["sweep", "report" if found.equal else "verify", os.fspath(directory)]
     return _answer(0 if found.equal else 3 if found.broken else 1, str(found), found.to_json(), as_json, next_)

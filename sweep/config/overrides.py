@@ -36,6 +36,10 @@ def parse_override(text: str) -> Override:
 
     `params.x=1,2` is a grid. The values of seed, seeds and command stay as written. Raises: ConfigError.
     """
+    if not isinstance(text, str):
+        raise ConfigError(
+            f"{show(text)} is not text of the form KEY=VALUE", hint="a training function comes first: sweep.run(train)"
+        )
     key, equals, raw = text.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     try:
