@@ -106,7 +106,7 @@ def three_nodes() -> Iterator[Simulated]:
 
 @pytest.mark.ray
 @pytest.mark.walk
-def test_cases_16_17_a_node_lost_in_mid_seed(tmp_path: Path, three_nodes: Simulated) -> None:
+def test_cases_16_17_a_node_lost_in_mid_seed(tmp_path: Path, three_nodes: Simulated, nursery: kit.Nursery) -> None:
     """Work is spread over three nodes; the seeds of one that goes away move and count once."""
     tally = configured(tmp_path, pause=0.4, epochs=4)
     words = ("run", "faults.yaml", "--seeds", "0-5", "--out", "spread", "--address", three_nodes.address)
@@ -120,8 +120,8 @@ def test_cases_16_17_a_node_lost_in_mid_seed(tmp_path: Path, three_nodes: Simula
     tries = {seed: len(pids) for seed, pids in starts(tally).items()}
     assert set(tries) == set(range(6))
     assert max(tries.values()) == 2
-    calm = kit.sweep("run", "faults.yaml", "--engine", "inline", "--seeds", "0-5", "--out", "calm", folder=tmp_path)
-    assert calm.returncode == 0
+    words = ("run", "faults.yaml", "--engine", "inline", "--seeds", "0-5", "--out", "calm")
+    assert nursery.run(words, tmp_path).code == 0
     assert kit.tree(tmp_path / "spread") == kit.tree(tmp_path / "calm")
 
 

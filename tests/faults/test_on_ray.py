@@ -79,12 +79,13 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.fixture
-def undisturbed(tmp_path: Path) -> Callable[[str], dict[str, str]]:
+def undisturbed(tmp_path: Path, nursery: kit.Nursery) -> Callable[[str], dict[str, str]]:
     """The tree of the same seeds trained in one process, by nobody disturbed."""
 
     def make(seeds: str) -> dict[str, str]:
-        done = kit.sweep("run", "faults.yaml", "--engine", "inline", "--seeds", seeds, "--out", "calm", folder=tmp_path)
-        assert done.returncode == 0, done.stderr
+        words = ["run", "faults.yaml", "--engine", "inline", "--seeds", seeds, "--out", "calm"]
+        trial = nursery.run(words, tmp_path)
+        assert trial.code == 0, trial.output
         return kit.tree(tmp_path / "calm")
 
     return make
@@ -164,7 +165,7 @@ def test_case_1_workers_killed_at_random_in_fifty_sweeps(
     print(f"{struck} workers killed in 5 sweeps of 20 seeds, 0 seeds lost, 0 counted twice")
 
 
-def test_cases_10_12_the_driver_killed_leaves_no_child_and_the_next_command_goes_on(
+def test_cases_10_12_108_110_the_driver_killed_leaves_no_child_and_its_ray_listened_on_loopback_only(
     tmp_path: Path, undisturbed: Callable[[str], dict[str, str]]
 ) -> None:
     tally = configured(tmp_path)
@@ -175,6 +176,7 @@ def test_cases_10_12_the_driver_killed_leaves_no_child_and_the_next_command_goes
     until(lambda: len(starts(tally)) >= 3)
     below = descendants(process.pid)
     assert len(below) >= 4  # its Ray and two workers
+    on_loopback_without_a_dashboard(below | {process.pid})
     process.kill()
     process.communicate()
     until(lambda: all(nobody_left(set(pids)) for pids in starts(tally).values()), 30)
@@ -255,23 +257,15 @@ def listeners(pids: set[int]) -> dict[str, int]:
 LOOPBACK = ("0100007F:", "0000000000000000FFFF00000100007F:", "00000000000000000000000001000000:")
 
 
-def test_cases_108_110_ray_listens_on_loopback_only_and_has_no_dashboard(tmp_path: Path) -> None:
-    tally = configured(tmp_path, pause=0.5)
-    process = run(tmp_path, "0-1", "listening")
-    try:
-        until(lambda: len(starts(tally)) >= 2)
-        below = descendants(process.pid) | {process.pid}
-        found = listeners(below)
-        assert len(found) >= 4, "Ray's own servers were not found: this test sees nothing"
-        assert [address for address in found if not address.startswith(LOOPBACK)] == []
-        commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in below if not gone(pid)]
-        assert all(b"--disable-frontend" in command for command in commands if b"dashboard.py" in command)
-        assert not any(int(address.rpartition(":")[2], 16) == 8265 for address in found)
-        settings = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in below if not gone(pid))
-        assert b"RAY_AUTH_MODE=disabled" not in settings
-    finally:
-        process.kill()
-        process.communicate()
+def on_loopback_without_a_dashboard(pids: set[int]) -> None:
+    found = listeners(pids)
+    assert len(found) >= 4, "Ray's own servers were not found: this test sees nothing"
+    assert [address for address in found if not address.startswith(LOOPBACK)] == []
+    commands = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids if not gone(pid)]
+    assert all(b"--disable-frontend" in command for command in commands if b"dashboard.py" in command)
+    assert not any(int(address.rpartition(":")[2], 16) == 8265 for address in found)
+    settings = b"".join(Path(f"/proc/{pid}/environ").read_bytes() for pid in pids if not gone(pid))
+    assert b"RAY_AUTH_MODE=disabled" not in settings
 
 
 def test_the_search_for_listeners_sees_one_on_every_address() -> None:
