@@ -10,7 +10,8 @@ what else becomes of it:
 
 `<!-- needs: lightning -->` anywhere on a page skips it where an extra is not installed. The quick walk gives
 `sweep run` the words `--engine inline`, which trains the same bits, one epoch to the shipped configs and three seeds of
-each range; the slow walk types what is printed, letter by letter.
+each range, and runs plain commands in processes that have loaded what they import; README is typed into a shell. The
+slow walk types what is printed, letter by letter.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 
+import preloaded
 import pytest
 
 from sweep.train import params, recipes
@@ -43,6 +45,8 @@ LINK = re.compile(r"\]\((?!https?://|mailto:)([^)#\s]*)(#[^)\s]*)?\)")
 REMARK = re.compile(r"  +#.*")  # what stands behind a command to say what it does
 SLOW = ("sweep verify", "sweep reproduce", "ATEN_CPU_CAPABILITY=", "sweep run configs/digits_deterministic.yaml")
 ELSEWHERE = ("pip ", "pytest", "python benchmarks/")  # test_what_is_installed_or_measured_is_there
+SHELL = re.compile(r"[|&;<>$`~*?#\n]|\{[^}]*(,|\.\.)[^}]*\}")  # means something else to a shell
+QUOTED = re.compile(r"'[^']*'|\"[^\"$`\\]*\"")
 RANGE = re.compile(r"(\d+)-\d+")
 INLINE = re.compile(r"(sweep\.run\([^)]*?)(?=seeds=)")
 THEIRS = ("train=", "recipe=", ".yaml", "name=")  # with one of these, a command is not about a shipped config
@@ -140,7 +144,12 @@ def walk(page: Path, folder: Path, as_printed: bool = False, **more: str) -> dic
             continue
         else:
             words = ["bash", "-e", "-c", step.text if as_printed else quick(step.text)]
-        made = subprocess.run(words, cwd=folder, env=variables() | more, capture_output=True, text=True)
+        plain = step.kind == "bash" and not SHELL.search(QUOTED.sub("", words[-1]))
+        command = shlex.split(words[-1]) if plain else [""]
+        if command[0] in ("sweep", "ml-train") and not as_printed and page != PAGES[0]:
+            made = preloaded.run(command, folder, variables() | more)
+        else:
+            made = subprocess.run(words, cwd=folder, env=variables() | more, capture_output=True, text=True)
         assert made.returncode in step.exits, (
             f"{named(page)}:{step.line}: {words[-1]}\n{made.stdout[-2000:]}{made.stderr[-3000:]}"
         )

@@ -238,7 +238,7 @@ CLI = (
 )
 EVAL = "[row for row in trainer.state.log_history if 'eval_accuracy' in row][-1]['eval_accuracy']"
 
-SLOW = ("lightning", "jsonargparse", "transformers", "keras", "stable_baselines3")  # to import: one seed is enough
+SLOW = ("lightning", "jsonargparse", "transformers", "keras", "stable_baselines3", "tyro")  # slow to import
 
 
 @pytest.mark.walk
