@@ -17,6 +17,8 @@ from sweep.ensemble.program import export
 from sweep.ensemble.serve import Ensemble
 from sweep.errors import EnsembleError, SweepError
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 
 class Tied(nn.Module):
     """Two layers that share one weight."""

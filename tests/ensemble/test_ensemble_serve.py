@@ -25,6 +25,8 @@ from sweep.ensemble.serve import SMALL, About, Ensemble, Loop, Prediction, by_pi
 from sweep.errors import EnsembleError, IntegrityError
 from sweep.store import Store
 
+pytestmark = pytest.mark.usefixtures("unforked")
+
 
 def gather(store: Store, split: str = "test", *, allow_missing: bool = False, **chosen: Any) -> Any:
     return matched(store, choose(store, **chosen), split, allow_missing)
