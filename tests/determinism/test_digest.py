@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,13 +160,6 @@ def test_lazy_modules_have_a_digest_before_their_first_batch():
     before = digest.module(lazy)
     lazy(torch.zeros(1, 3))
     assert digest.module(lazy) != before
-
-
-def test_another_process_computes_the_same():
-    program = "import torch; from sweep.determinism import digest; print(digest.tensors({'w': torch.arange(9.) / 7}))"
-    root = Path(digest.__file__).parent.parent
-    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
-    assert out.stdout.strip() == digest.tensors({"w": torch.arange(9.0) / 7})
 
 
 @pytest.mark.gpu
