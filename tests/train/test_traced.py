@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from sweep.train import traced as tracing
 from sweep.train.traced import Traced
 
 
@@ -31,13 +29,7 @@ def state(rows: int) -> dict[str, Tensor]:
     return {"w": torch.rand(rows, 3, generator=made), "x": torch.rand(rows, 3, generator=made)}
 
 
-@pytest.mark.parametrize("private", [True, False], ids=["one mode", "as torch does it"])
-def test_every_call_does_its_work_once_and_the_python_runs_once_for_some_shapes(
-    private: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert tracing.FakeTensorMode is not None  # a torch without it makes recordings slower
-    if not private:
-        monkeypatch.setattr(tracing, "FakeTensorMode", None)
+def test_every_call_does_its_work_once_and_the_python_runs_once_for_some_shapes() -> None:
     plain, counted = Counted(), Counted()
     traced, steps, wanted_steps = Traced(counted), torch.zeros(1), torch.zeros(1)
     brought = (torch.rand(2, 3),)
