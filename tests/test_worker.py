@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -17,7 +18,7 @@ import torch
 
 from sweep import forkserver
 from sweep.config import load
-from sweep.job import Answer, Cancelled, Job, OneByOne
+from sweep.job import Answer, Cancelled, CannotWrite, Job, OneByOne
 from sweep.plan import STREAMS, Cell, Plan, Target, stream_seed
 from sweep.store import Failure, Manifest, Member, Record, Store, atomic
 from sweep.store.names import TOKEN
@@ -276,6 +277,26 @@ def test_runs_trained_together_that_end_in_an_error_say_it_in_one_line(tmp_path:
     (why,) = work(tuple(trained.plan), trained.job)
     assert isinstance(why, OneByOne)
     assert str(why) == "RuntimeError: the device is broken"
+
+
+@pytest.mark.parametrize(
+    ("number", "the_disk"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, True), (errno.EIO, True), (errno.EFBIG, True),
+     (errno.ESTALE, True), (errno.ENOENT, False), (errno.EACCES, False), (errno.EPIPE, False)],
+    ids=errno.errorcode.get,
+)  # fmt: skip
+def test_an_error_of_the_disk_in_the_users_code_is_no_failure_of_its_run(
+    train: Train, number: int, the_disk: bool
+) -> None:
+    def function(run: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    done = train(function)
+    if the_disk:
+        assert [type(each) for each in done.answer] == [CannotWrite]
+        assert done.member.record is None
+    else:
+        assert (done.failure.kind, done.answer) == ("raised", [])
 
 
 def test_a_second_attempt_is_late_and_changes_nothing(train: Train) -> None:
