@@ -25,6 +25,7 @@ from sweep.store import Failure, atomic
 from sweep.target.source import built_in
 
 ANSWER = "answer.json"
+BEGIN = b"begin"
 
 # Without the working folder on the path, which may hold unknown modules.
 _START = "import sys; sys.path += [sys.argv[1]]; from sweep.verify.process import main; main()"
@@ -88,10 +89,12 @@ def as_json(**parts: Any) -> dict[str, Any]:
 class Process:
     """A process that trains one request in a temporary folder. Leaving the block ends it and removes the folder.
 
-    function: the function that answers the request, as module:name.
+    function: the function that answers the request, as module:name. held: load it, and train after `begin`.
     """
 
-    def __init__(self, request: Request, *, where: str, function: str = "sweep.verify.rehearse:rehearse") -> None:
+    def __init__(
+        self, request: Request, *, where: str, function: str = "sweep.verify.rehearse:rehearse", held: bool = False
+    ) -> None:
         self.where = where
         self._scratch = TemporaryDirectory(prefix="sweep-verify-", ignore_cleanup_errors=True)
         self.folder = Path(self._scratch.name)
@@ -107,7 +110,15 @@ class Process:
         # A pickle from this process to its own child, without a file or other parties.
         with suppress(BrokenPipeError):
             pickle.dump((list(sys.path), function, request, self.folder, where), self._child.stdin)
-            self._child.stdin.close()
+            self._child.stdin.flush()
+        if not held:
+            self.begin()
+
+    def begin(self) -> None:
+        """Let it train."""
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError), self._child.stdin:
+            self._child.stdin.write(BEGIN)
 
     def __enter__(self) -> Process:
         return self
@@ -118,6 +129,9 @@ class Process:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, 9)
             self._child.wait()
+        assert self._child.stdin is not None
+        with suppress(BrokenPipeError):
+            self._child.stdin.close()
         self._scratch.cleanup()
 
     @property
@@ -148,8 +162,11 @@ def main() -> None:
         if not built_in(request.spec.target.reference) and folder not in sys.path:
             sys.path.insert(0, folder)
     module, _, name = function.partition(":")
+    rehearse = getattr(import_module(module), name)
+    if sys.stdin.buffer.read() != BEGIN:  # the process that asked has ended
+        return
     try:
-        made = getattr(import_module(module), name)(request, scratch, where=where)
+        made = rehearse(request, scratch, where=where)
     except SweepError as error:
         made = Trained(where, {}, {}, {}, failure=Failure("raised", str(error), "setup"))
     atomic.write(scratch / ANSWER, atomic.encoded(asdict(made)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -107,11 +107,15 @@ def prove(
     asked = Request(spec, job, steps)
     filled = replace(asked, job=replace(job, fill_memory=True))
     with ExitStack() as stack:
-        running: list[Process] = []
-        for number, request in enumerate((asked, filled), 1):
-            running.append(stack.enter_context(Process(request, where=f"process {number}")))
-            if spec.device == "cuda":  # one after the other, because they share its memory
-                running[-1].wait()
+        # On a GPU they train one after the other, because they share its memory.
+        running = [
+            stack.enter_context(Process(request, where=f"process {number}", held=number > 1 and spec.device == "cuda"))
+            for number, request in enumerate((asked, filled), 1)
+        ]
+        for before, after in pairwise(running):
+            if spec.device == "cuda":
+                before.wait()
+                after.begin()
         own: list[Trained] = []
         if here and spec.target.kind != "command":
             from sweep.verify.rehearse import rehearse  # imported here, because it loads torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from asking import here, spec_of
 
 from sweep.determinism.environment import Answer, verdict
 from sweep.verify.locate import TRACE, locate
-from sweep.verify.process import Request
+from sweep.verify.process import Process, Request
 from sweep.verify.prove import prove
 from sweep.verify.rehearse import rehearse
 
@@ -28,6 +29,33 @@ def test_a_recipe_is_proven_with_and_without_the_fill_of_memory() -> None:
     filled = [made.environment["fill_uninitialized_memory"] for made in proof.trained]
     assert filled == [False, True, False]
     assert str(proof).startswith("bit-exact: proven (2 processes and this one, 7 steps, torch ")
+
+
+MARKING = """
+from pathlib import Path
+from sweep.verify.process import Trained
+Path("loaded").touch()
+def mark(request, folder, *, where):
+    Path("begun").touch()
+    return Trained(where, {}, {}, {})
+"""
+
+
+def test_a_held_process_loads_its_code_and_trains_when_it_is_told_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "marking.py").write_text(MARKING)
+    monkeypatch.syspath_prepend(tmp_path)
+    with Process(Request(spec_of(), here()), where="this", function="marking:mark", held=True) as process:
+        while not Path("loaded").exists():
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert not Path("begun").exists()
+        process.begin()
+        assert process.wait().where == "this"
+    assert Path("begun").exists()
+    with Process(Request(spec_of(), here()), where="this", function="marking:mark", held=True):
+        pass  # it is ended and does not complain
 
 
 @pytest.mark.walk
