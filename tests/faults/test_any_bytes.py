@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
+from rich.cells import cell_len
 
 from sweep import metrics as collect
 from sweep.config.schema import Collect
@@ -119,15 +120,17 @@ def test_any_text_as_a_rule(text: str) -> None:
     expected(lambda: parse_until(text))
 
 
+MARKED = "a\u0301\U00011d3a" * 30  # marks that take no cell of their own
 NAMES = st.text(max_size=80) | st.text("\\${}_&%#~^|`*<>[]()=+-@'\"\n\t\r\x1b\u202e", max_size=30)
 
 
 @given(NAMES)
+@example(MARKED)
 @MANY
 def test_any_text_as_a_name_is_inert_wherever_it_is_shown(name: str) -> None:
     told = shown(name)
     assert told.isprintable()
-    assert len(told) <= 60
+    assert cell_len(told) <= 60
     assert not re.search("[<>\"']", str(escape(told)))
     table = document.of(Table(("", "metric"), ((told, "1"),), notes=(told,)))
     row = document.markdown(table).splitlines()[2]
