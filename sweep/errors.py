@@ -65,7 +65,7 @@ class ConfigError(SweepError):
 
 
 class MetricError(SweepError):
-    """A run gave no metrics, or a value that is none."""
+    """A run gave no metrics, or something that is not a metric."""
 
 
 def no_column(name: str, columns: Sequence[str], where: str) -> ConfigError:

@@ -40,7 +40,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What a directory like `made` is packed to."""
+    """The zip of a directory like `made`, as bytes."""
     folder = tmp_path_factory.mktemp("packed")
     archive.pack(runs(folder / "runs"), folder / "sent.zip")
     return (folder / "sent.zip").read_bytes()

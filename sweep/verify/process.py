@@ -107,18 +107,18 @@ class Process:
                 env={**os.environ, **_SENT_NOWHERE, **for_determinism},
             )  # fmt: skip
         assert self._child.stdin is not None
+        self._asked = self._child.stdin
         # A pickle from this process to its own child, without a file or other parties.
         with suppress(BrokenPipeError):
-            pickle.dump((list(sys.path), function, request, self.folder, where), self._child.stdin)
-            self._child.stdin.flush()
+            pickle.dump((list(sys.path), function, request, self.folder, where), self._asked)
+            self._asked.flush()
         if not held:
             self.begin()
 
     def begin(self) -> None:
         """Let it train."""
-        assert self._child.stdin is not None
-        with suppress(BrokenPipeError), self._child.stdin:
-            self._child.stdin.write(BEGIN)
+        with suppress(BrokenPipeError), self._asked:
+            self._asked.write(BEGIN)
 
     def __enter__(self) -> Process:
         return self
@@ -129,9 +129,8 @@ class Process:
             with suppress(ProcessLookupError):
                 os.killpg(self._child.pid, 9)
             self._child.wait()
-        assert self._child.stdin is not None
         with suppress(BrokenPipeError):
-            self._child.stdin.close()
+            self._asked.close()
         self._scratch.cleanup()
 
     @property

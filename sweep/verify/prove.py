@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
@@ -108,20 +108,18 @@ def prove(
     filled = replace(asked, job=replace(job, fill_memory=True))
     with ExitStack() as stack:
         # On a GPU they train one after the other, because they share its memory.
-        running = [
-            stack.enter_context(Process(request, where=f"process {number}", held=number > 1 and spec.device == "cuda"))
-            for number, request in enumerate((asked, filled), 1)
-        ]
-        for before, after in pairwise(running):
-            if spec.device == "cuda":
-                before.wait()
-                after.begin()
+        in_turn = spec.device == "cuda"
+        first = stack.enter_context(Process(asked, where="process 1"))
+        second = stack.enter_context(Process(filled, where="process 2", held=in_turn))
+        if in_turn:
+            first.wait()
+            second.begin()
         own: list[Trained] = []
         if here and spec.target.kind != "command":
             from sweep.verify.rehearse import rehearse  # imported here, because it loads torch
 
             own.append(rehearse(asked, Path(stack.enter_context(TemporaryDirectory(prefix="sweep-verify-")))))
-        trained = (*(process.wait() for process in running), *own)
+        trained = (first.wait(), second.wait(), *own)
         late = next((each for each in trained if each.failure is not None and each.failure.kind == "timeout"), None)
         if late is not None:
             raise SweepError(f"{late.where} did not finish: {late.failure}")

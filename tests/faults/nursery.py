@@ -30,7 +30,7 @@ CALLS = ("_open", "_write", "_fsync", "_replace", "_link", "_truncate")
 
 
 def place() -> list[str]:
-    """The lines of the package that led to this call of the store, without those of the store's own writing."""
+    """Return the lines of the package that led to this call of the store, without those of `atomic` itself."""
     from sweep.store import atomic
 
     package = Path(atomic.__file__).parents[1]
@@ -39,7 +39,7 @@ def place() -> list[str]:
 
 
 def left(folder: Path) -> str:
-    """What a kill at this moment would leave: every file and its content. Temporary files are all alike."""
+    """Return a digest of the files that a kill would leave now. Temporary files count as equal."""
     from sweep.store import atomic
 
     out = hashlib.sha256()
@@ -144,7 +144,7 @@ def main() -> None:
 
 
 def forked(order: dict[str, Any]) -> int:
-    """The process of a trial."""
+    """Fork for a trial and return the id of its process."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -157,7 +157,7 @@ def forked(order: dict[str, Any]) -> int:
 
 
 def ended(pid: int, seconds: float | None) -> int:
-    """How a process ended, or was ended after so many seconds."""
+    """Wait for a process, kill it if it still runs after `seconds`, and return its status."""
     if seconds is not None:
         give_up = time.monotonic() + seconds
         while time.monotonic() < give_up:

@@ -131,6 +131,7 @@ def test_any_text_as_a_name_is_inert_wherever_it_is_shown(name: str) -> None:
     told = shown(name)
     assert told.isprintable()
     assert cell_len(told) <= 60
+    assert len(told) <= 5 * 60  # also if many of its characters take no cell
     assert not re.search("[<>\"']", str(escape(told)))
     table = document.of(Table(("", "metric"), ((told, "1"),), notes=(told,)))
     row = document.markdown(table).splitlines()[2]

@@ -52,7 +52,10 @@ for folder in sys.argv[2:]:
 
 
 def races(folders: list[Path], racers: int) -> Iterator[list[str]]:
-    """What each of so many simultaneous starts said, while the one that is in stays in; one race in each folder."""
+    """Start `racers` launches at once in each folder in turn, and yield what each of them says.
+
+    The one that gets the lock keeps it until all have spoken.
+    """
     for folder in folders:
         (folder / "runs").mkdir(parents=True)
     words = [sys.executable, "-c", RACE, str(racers), *map(str, folders)]
